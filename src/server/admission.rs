@@ -2,7 +2,6 @@
 
 use std::{
     error::Error,
-    fmt,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -11,43 +10,12 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, header};
+use http::{HeaderMap, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 
 use super::error::ApiError;
-use crate::application::{
-    AppError,
-    admission::{Call, Class},
-};
-
-/// The kind of call of a gRPC method; `None` for methods that are always admitted: streams, ids, and health.
-#[must_use]
-pub fn class_of_method(path: &str) -> Option<Class> {
-    match path.strip_prefix("/catga.orders.v1.")? {
-        // Each of its commands is admitted separately.
-        "OrderCommandService/ExecuteCommands" => None,
-        "OrderQueryService/GetOrder" | "OrderQueryService/GetOrderStats" => Some(Class::Read),
-        "OrderQueryService/ListOrders" | "OrderQueryService/BatchGetOrders" => Some(Class::BulkRead),
-        command if command.starts_with("OrderCommandService/") => Some(Class::Command),
-        _ => None,
-    }
-}
-
-/// The same for a REST route.
-#[must_use]
-pub fn class_of_route(method: &Method, path: &str) -> Option<Class> {
-    if path == "/stats" {
-        return Some(Class::Read);
-    }
-    let order = path.strip_prefix("/api").unwrap_or(path).strip_prefix("/orders")?;
-    match *method {
-        Method::POST => Some(Class::Command),
-        Method::GET if order.is_empty() => Some(Class::BulkRead),
-        Method::GET if !order.ends_with("/history") => Some(Class::Read),
-        _ => None,
-    }
-}
+use crate::application::{AppError, admission::Call};
 
 /// The gRPC reply to a refused call, built once.
 #[derive(Clone, Debug)]
@@ -82,7 +50,8 @@ pub fn overloaded() -> ApiError {
 }
 
 /// While the body was arriving, the limit was reached.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the node has become too busy for this request")]
 pub struct Shed;
 
 impl Shed {
@@ -92,14 +61,6 @@ impl Shed {
         error.is::<Self>() || error.source().is_some_and(Self::is_in)
     }
 }
-
-impl fmt::Display for Shed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the node has become too busy for this request")
-    }
-}
-
-impl Error for Shed {}
 
 /// The body of an admitted request. While it is arriving slowly, its call does not count; once it is complete, the limit must still permit the call.
 #[derive(Debug)]
@@ -145,8 +106,8 @@ impl HttpBody for AdmittedBody {
 }
 
 /// The largest body of a refused request that is drained, and for how long: over HTTP/1 the next request can then follow it.
-const MAX_READ_AWAY_BYTES: usize = 16 * 1024;
-const READ_AWAY_WITHIN: Duration = Duration::from_millis(100);
+const MAX_DRAINED_BYTES: usize = 16 * 1024;
+const DRAIN_WITHIN: Duration = Duration::from_millis(100);
 
 /// The body of a refused request over HTTP/1.
 #[derive(Debug)]
@@ -160,19 +121,19 @@ impl SmallBody {
     /// The body `inner` of the request with these headers.
     #[must_use]
     pub fn of(head: &http::request::Parts, inner: Body) -> Self {
-        let may_fit = inner.size_hint().lower() <= MAX_READ_AWAY_BYTES as u64;
+        let may_fit = inner.size_hint().lower() <= MAX_DRAINED_BYTES as u64;
         // A client that sends `Expect` need not send the body.
         let is_asked_for = head.headers.contains_key(header::EXPECT);
         Self { is_small: may_fit && !is_asked_for, inner }
     }
 
     /// Drains the body; returns whether nothing of it is left on the connection. Most bodies arrive with their headers.
-    pub async fn is_read_away(mut self) -> bool {
+    pub async fn is_drained(mut self) -> bool {
         if !self.is_small {
             return self.inner.is_end_stream();
         }
         let read = async {
-            let mut left = MAX_READ_AWAY_BYTES;
+            let mut left = MAX_DRAINED_BYTES;
             while let Some(frame) = self.inner.frame().await {
                 let Ok(frame) = frame else { return false };
                 match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
@@ -182,39 +143,6 @@ impl SmallBody {
             }
             true
         };
-        tokio::time::timeout(READ_AWAY_WITHIN, read).await.unwrap_or(false)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn streams_and_what_tells_how_the_node_is_are_always_let_in() {
-        for (path, class) in [
-            ("/catga.orders.v1.OrderCommandService/CreateOrder", Some(Class::Command)),
-            ("/catga.orders.v1.OrderCommandService/ExecuteCommands", None),
-            ("/catga.orders.v1.OrderQueryService/GetOrder", Some(Class::Read)),
-            ("/catga.orders.v1.OrderQueryService/ListOrders", Some(Class::BulkRead)),
-            ("/catga.orders.v1.OrderHistoryService/StreamEvents", None),
-            ("/catga.system.v1.SystemService/GetServerInfo", None),
-            ("/grpc.health.v1.Health/Check", None),
-        ] {
-            assert_eq!(class_of_method(path), class, "{path}");
-        }
-        for (method, path, class) in [
-            (Method::POST, "/orders", Some(Class::Command)),
-            (Method::POST, "/api/orders/7/pay", Some(Class::Command)),
-            (Method::GET, "/orders", Some(Class::BulkRead)),
-            (Method::GET, "/orders/7", Some(Class::Read)),
-            (Method::GET, "/orders/7/history", None),
-            (Method::GET, "/stats", Some(Class::Read)),
-            (Method::GET, "/events", None),
-            (Method::GET, "/health/ready", None),
-            (Method::GET, "/metrics", None),
-        ] {
-            assert_eq!(class_of_route(&method, path), class, "{method} {path}");
-        }
+        tokio::time::timeout(DRAIN_WITHIN, read).await.unwrap_or(false)
     }
 }

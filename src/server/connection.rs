@@ -1,41 +1,45 @@
-//! What the requests of one connection share.
+//! The state shared by the requests of one connection.
 
 use std::{net::SocketAddr, sync::Arc};
 
-use http::Extensions;
+use super::{event_streams::EventStreams, last_caller::LastCaller, meters::CallMeters};
+use crate::{
+    application::{admission::Caller, byte_budget::ByteBudget},
+    identity::certificates::PeerCertificate,
+    telemetry::metrics::Metrics,
+};
 
-use super::event_streams::{EventStreams, SentBytes};
-use crate::application::{admission::Caller, byte_budget::ByteBudget};
-
-/// The bounds of one connection, and its client. One value in the extensions of each request: every further one would cost an allocation.
+/// The bounds of one connection, and its client.
 #[derive(Debug)]
 pub struct Connection {
     /// The address of the client, if the operating system knows it.
     pub peer: Option<SocketAddr>,
+    /// The certificate of the client, verified by the handshake; `None` where clients have none.
+    pub certificate: Option<PeerCertificate>,
+    /// The caller that was verified last.
+    pub last_caller: LastCaller,
     /// The budget for the bodies of its requests.
     pub request_bytes: ByteBudget,
     /// The bounds of its event streams and large replies.
     pub event_streams: EventStreams,
     /// Its share of the calls in progress.
     pub caller: Caller,
+    /// What counts its calls.
+    pub meters: Arc<CallMeters>,
 }
 
 impl Connection {
-    /// The connection of a request, where a listener has set it.
+    /// A connection without bounds, for a request that no listener has received.
     #[must_use]
-    pub fn of(extensions: &Extensions) -> Option<&Self> {
-        extensions.get::<Arc<Self>>().map(|connection| &**connection)
+    pub fn unbounded() -> Arc<Self> {
+        Arc::new(Self {
+            peer: None,
+            certificate: None,
+            last_caller: LastCaller::default(),
+            request_bytes: ByteBudget::unbounded(),
+            event_streams: EventStreams::new(usize::MAX, usize::MAX),
+            caller: Caller::alone(),
+            meters: CallMeters::new(&Metrics::new()),
+        })
     }
-}
-
-/// The budget for the body of a request.
-#[must_use]
-pub fn request_budget(extensions: &Extensions) -> ByteBudget {
-    Connection::of(extensions).map_or_else(ByteBudget::unbounded, |connection| connection.request_bytes.clone())
-}
-
-/// An empty reservation of the bytes that are being sent to its client.
-#[must_use]
-pub fn sent_bytes(extensions: &Extensions) -> SentBytes {
-    Connection::of(extensions).map_or_else(SentBytes::unbounded, |connection| connection.event_streams.sent_bytes())
 }

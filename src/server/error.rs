@@ -13,6 +13,7 @@ use crate::{
         limits::MAX_METADATA_BYTES,
         requests::{FieldPath, Violation, Violations},
     },
+    identity::Role,
     telemetry::outage::{Line, Outage},
 };
 
@@ -24,11 +25,11 @@ const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// The maximum number of violations in the trailers of a gRPC reply: some clients accept at most 8 KiB of trailers.
 const MAX_GRPC_VIOLATIONS: usize = 40;
-/// The maximum number of violations in the description for people.
+/// The maximum number of violations in the description for humans.
 const MAX_DESCRIBED_VIOLATIONS: usize = 3;
 
 /// The cause of an internal error that is a panic, which has already been logged.
-pub const PANIC: &str = "a panic while a request was worked on";
+pub const PANIC: &str = "a panic while a request was processed";
 
 /// Replies that only say that the service is at fault.
 static FAULTS: Outage = Outage::new();
@@ -48,8 +49,16 @@ pub enum Reason {
     HostNotAllowed,
     CrossSiteRequest,
     OperatorsOnly,
+    CredentialsMissing,
+    CredentialsInvalid,
+    CredentialsExpired,
+    RoleMissing,
+    CallerLimit,
+    CustomerNotAllowed,
+    ActorNotAllowed,
     HttpVersionNotSupported,
     IllegalTransition,
+    LogNotManaged,
     RevisionConflict,
     IfMatchFailed,
     Contention,
@@ -85,7 +94,7 @@ pub struct ReasonSpec {
 
 impl Reason {
     /// All reasons.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 39] = [
         Self::InvalidArgument,
         Self::CursorLogMismatch,
         Self::OrderNotFound,
@@ -97,8 +106,16 @@ impl Reason {
         Self::HostNotAllowed,
         Self::CrossSiteRequest,
         Self::OperatorsOnly,
+        Self::CredentialsMissing,
+        Self::CredentialsInvalid,
+        Self::CredentialsExpired,
+        Self::RoleMissing,
+        Self::CallerLimit,
+        Self::CustomerNotAllowed,
+        Self::ActorNotAllowed,
         Self::HttpVersionNotSupported,
         Self::IllegalTransition,
+        Self::LogNotManaged,
         Self::RevisionConflict,
         Self::IfMatchFailed,
         Self::Contention,
@@ -124,23 +141,39 @@ impl Reason {
     pub const fn spec(self) -> ReasonSpec {
         let (name, code, http_status, title) = match self {
             Self::InvalidArgument => ("INVALID_ARGUMENT", Code::InvalidArgument, 400, "Invalid input"),
-            Self::CursorLogMismatch => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor of another log"),
+            Self::CursorLogMismatch => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor from another log"),
             Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
             Self::HandlerNotFound => ("HANDLER_NOT_FOUND", Code::NotFound, 404, "Handler not found"),
-            Self::RevisionNotReached => ("NOT_YET_THEN", Code::NotFound, 404, "The order was not there then"),
+            Self::RevisionNotReached => ("NOT_YET_THEN", Code::NotFound, 404, "The order did not exist then"),
             Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
             Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
-            Self::HostNotAllowed => ("HOST_NOT_ALLOWED", Code::PermissionDenied, 421, "Not served under this name"),
+            Self::HostNotAllowed => ("HOST_NOT_ALLOWED", Code::PermissionDenied, 421, "Host not allowed"),
             Self::CrossSiteRequest => {
-                ("CROSS_SITE_REQUEST", Code::PermissionDenied, 403, "Not allowed from a page of another site")
+                ("CROSS_SITE_REQUEST", Code::PermissionDenied, 403, "Cross-site request not allowed")
             }
             Self::HttpVersionNotSupported => {
                 ("HTTP_VERSION_NOT_SUPPORTED", Code::Unimplemented, 505, "HTTP version not supported")
             }
             Self::OperatorsOnly => ("OPERATORS_ONLY", Code::PermissionDenied, 403, "For operators only"),
+            Self::CredentialsMissing => ("CREDENTIALS_MISSING", Code::Unauthenticated, 401, "Credentials are needed"),
+            Self::CredentialsInvalid => {
+                ("CREDENTIALS_INVALID", Code::Unauthenticated, 401, "The credentials are not accepted")
+            }
+            Self::CredentialsExpired => {
+                ("CREDENTIALS_EXPIRED", Code::Unauthenticated, 401, "The credentials have expired")
+            }
+            Self::RoleMissing => ("ROLE_MISSING", Code::PermissionDenied, 403, "The caller may not do this"),
+            Self::CallerLimit => ("CALLER_LIMIT", Code::ResourceExhausted, 429, "The caller has reached its limit"),
+            Self::CustomerNotAllowed => {
+                ("CUSTOMER_NOT_ALLOWED", Code::PermissionDenied, 403, "Not the caller's own customer id")
+            }
+            Self::ActorNotAllowed => ("ACTOR_NOT_ALLOWED", Code::PermissionDenied, 403, "Not the caller's own name"),
             Self::IllegalTransition => {
-                ("ILLEGAL_TRANSITION", Code::FailedPrecondition, 409, "The order's status does not allow it")
+                ("ILLEGAL_TRANSITION", Code::FailedPrecondition, 409, "Not allowed in the order's status")
+            }
+            Self::LogNotManaged => {
+                ("LOG_NOT_MANAGED", Code::FailedPrecondition, 409, "The node does not manage its log")
             }
             Self::RevisionConflict => ("REVISION_CONFLICT", Code::Aborted, 409, "The order has changed"),
             Self::IfMatchFailed => ("IF_MATCH_FAILED", Code::Aborted, 412, "The order has changed"),
@@ -163,7 +196,7 @@ impl Reason {
             Self::ShuttingDown => ("SHUTTING_DOWN", Code::Unavailable, 503, "Shutting down"),
             Self::OutcomeUnknown => ("OUTCOME_UNKNOWN", Code::Unavailable, 503, "Outcome unknown"),
             Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded, 504, "Deadline exceeded"),
-            Self::ConsistencyTimeout => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh enough in time"),
+            Self::ConsistencyTimeout => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh in time"),
             Self::DataCorrupt => ("DATA_CORRUPT", Code::DataLoss, 500, "Stored data is damaged"),
             Self::Internal => ("INTERNAL", Code::Internal, 500, "Internal error"),
         };
@@ -176,7 +209,8 @@ impl Reason {
 pub struct ApiError {
     /// The reason.
     pub reason: Reason,
-    /// A description for people; it never contains internals. Of violations it is made when the names that the client knows are known.
+    /// A description for humans; it never contains internals. For violations it is composed once the protocol, and so the names of the fields, is
+    /// known.
     message: String,
     /// The violations in the input, field by field.
     pub violations: Vec<Violation>,
@@ -225,21 +259,21 @@ impl ApiError {
     /// A reply that would be larger than `max_bytes`.
     #[must_use]
     pub fn reply_too_large(max_bytes: usize) -> Self {
-        let message = format!("the reply would be larger than {max_bytes} bytes: ask for less at a time");
+        let message = format!("the reply would be larger than {max_bytes} bytes: request less at a time");
         Self::new(Reason::MessageTooLarge, message).with("max_message_bytes", max_bytes)
     }
 
     /// A request that does not fit into the node's or the connection's budget of request bytes.
     #[must_use]
     pub fn too_many_request_bytes() -> Self {
-        let message = "requests that are not finished hold as many bytes as they may: try again";
+        let message = "unfinished requests hold as many bytes as the limit allows: try again";
         Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
     }
 
     /// A rebuild requested too soon after the last one.
     #[must_use]
     pub fn rebuilt_lately(wait: Duration) -> Self {
-        Self::new(Reason::Overloaded, "the list was built anew less than a minute ago").retry(wait)
+        Self::new(Reason::Overloaded, "the read model was rebuilt less than a minute ago").retry(wait)
     }
 
     /// A fault of the service, which the client can neither cause nor fix. `why` is logged.
@@ -247,9 +281,9 @@ impl ApiError {
     pub fn internal(why: impl Display) -> Self {
         let why = why.to_string();
         if let Some(Line { unsaid }) = FAULTS.failed(&why) {
-            tracing::error!(unsaid, "an internal error is answered: {why}");
+            tracing::error!(unsaid, "replied with an internal error: {why}");
         }
-        Self::new(Reason::Internal, "an internal error; the log of the service has more")
+        Self::new(Reason::Internal, "internal error; see the server log")
     }
 
     /// Adds a fact for programs.
@@ -259,12 +293,20 @@ impl ApiError {
         self
     }
 
-    fn retry(mut self, after: Duration) -> Self {
+    /// The value of a fact.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.facts.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Adds the time until a retry.
+    #[must_use]
+    pub const fn retry(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
         self
     }
 
-    /// The description for people, with the fields as `name` has them.
+    /// The description for humans, with the fields as `name` has them.
     #[must_use]
     pub fn message(&self, name: for<'a> fn(&'a FieldPath) -> Cow<'a, str>) -> Cow<'_, str> {
         if self.violations.is_empty() {
@@ -336,6 +378,12 @@ impl From<AppError> for ApiError {
                 .with("expected_revision", expected)
                 .with("actual_revision", actual),
             AppError::RequestReused(id) => of(Reason::RequestIdReused).with("request_id", id),
+            AppError::RoleMissing { needed, .. } => {
+                let names: Vec<_> = needed.iter().map(Role::name).collect();
+                of(Reason::RoleMissing).with("roles", names.join(","))
+            }
+            AppError::CustomerNotAllowed => of(Reason::CustomerNotAllowed),
+            AppError::ActorNotAllowed => of(Reason::ActorNotAllowed),
             AppError::Contention => of(Reason::Contention).retry(Duration::from_millis(50)),
             AppError::Overloaded | AppError::TooManyStreams | AppError::ReadersBehind => {
                 of(Reason::Overloaded).retry(RETRY_AFTER)
@@ -346,20 +394,20 @@ impl From<AppError> for ApiError {
             // The pipeline has logged their causes.
             AppError::OutcomeUnknown(_) => Self::new(
                 Reason::OutcomeUnknown,
-                "it is not known whether the command took effect: retry it with the same request id, or look at the order",
+                "it is not known whether the command took effect: retry it with the same request id, or check the order",
             )
             .retry(RETRY_AFTER),
             AppError::TooLarge { max_bytes, .. } => of(Reason::MessageTooLarge).with("max_message_bytes", max_bytes),
             AppError::StoreFull(_) => Self::new(Reason::StoreFull, "the event store is full").retry(RETRY_AFTER * 10),
             AppError::NewIds { retry_after, .. } => of(Reason::Unavailable).retry(retry_after),
             AppError::Unavailable { retry_after, .. } => {
-                Self::new(Reason::Unavailable, "something that the service needs is out of reach").retry(retry_after)
+                Self::new(Reason::Unavailable, "a required backend is unavailable").retry(retry_after)
             }
             AppError::LogReplaced(_) => Self::new(
                 Reason::CursorLogMismatch,
-                "the log was put back to an earlier state: it no longer has all that had been read or was asked for",
+                "the log was restored to an earlier state and no longer has everything that was read or requested",
             ),
-            AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; the log of the service has more"),
+            AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; see the server log"),
         }
     }
 }
@@ -372,6 +420,15 @@ impl From<Violations> for ApiError {
         let reason = if violations.names_another_log() { Reason::CursorLogMismatch } else { Reason::InvalidArgument };
         Self { violations: violations.into_vec(), ..Self::new(reason, String::new()) }
     }
+}
+
+/// The trailers that end a gRPC reply with `status`.
+#[must_use]
+pub fn trailers(status: &Status) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    // Fails only for a message that is not a valid header value; the details then carry the message.
+    let _ = status.add_header(&mut trailers);
+    trailers
 }
 
 impl From<ApiError> for Status {
@@ -409,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_may_pass_tells_the_libraries_how_long_to_wait() {
+    fn a_retryable_error_tells_the_libraries_how_long_to_wait() {
         let status = ApiError::from(AppError::Overloaded).to_status();
         assert_eq!(status.metadata().get(RETRY_PUSHBACK).unwrap(), RETRY_AFTER.as_millis().to_string().as_str());
         assert!(ApiError::internal("a test").to_status().metadata().get(RETRY_PUSHBACK).is_none());

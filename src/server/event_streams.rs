@@ -12,6 +12,8 @@ const READ_BYTES: usize = 24 * 1024 * 1024;
 const SENT_BYTES: usize = 20 * 1024 * 1024;
 /// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
 const LAST_BYTES: usize = 8 * 1024 * 1024;
+/// The events that are scanned for one page, whether they match its filter or not: one that matches nothing would read the whole log.
+pub const MAX_SCANNED_FOR_PAGE: usize = 100_000;
 /// The divisor of each budget that gives the share of one connection.
 const CONNECTION_SHARE: usize = 4;
 /// The same for last messages: the largest message must fit into it.
@@ -20,8 +22,8 @@ const CONNECTION_SHARE_OF_LAST: usize = 2;
 /// The bounds of event streams: of a whole node, or of one connection within it. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
 pub struct EventStreams {
-    places: ByteBudget,
-    places_of_connection: usize,
+    permits: ByteBudget,
+    permits_of_connection: usize,
     read: ByteBudget,
     sent: ByteBudget,
     last: ByteBudget,
@@ -32,8 +34,8 @@ impl EventStreams {
     #[must_use]
     pub fn new(max: usize, max_of_connection: usize) -> Self {
         Self {
-            places: ByteBudget::new(max),
-            places_of_connection: max_of_connection,
+            permits: ByteBudget::new(max),
+            permits_of_connection: max_of_connection,
             read: ByteBudget::new(READ_BYTES),
             sent: ByteBudget::new(SENT_BYTES),
             last: ByteBudget::new(LAST_BYTES),
@@ -44,8 +46,8 @@ impl EventStreams {
     #[must_use]
     pub fn of_connection(&self) -> Self {
         Self {
-            places: self.places.share(self.places_of_connection),
-            places_of_connection: self.places_of_connection,
+            permits: self.permits.share(self.permits_of_connection),
+            permits_of_connection: self.permits_of_connection,
             read: self.read.share(READ_BYTES / CONNECTION_SHARE),
             sent: self.sent.share(SENT_BYTES / CONNECTION_SHARE),
             last: self.last.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST),
@@ -56,8 +58,8 @@ impl EventStreams {
     ///
     /// # Errors
     /// [`AppError::TooManyStreams`] if there is none.
-    pub fn enter(&self) -> Result<EventStreamPermit, AppError> {
-        let mut place = HeldBytes::none(self.places.clone());
+    pub fn acquire(&self) -> Result<EventStreamPermit, AppError> {
+        let mut place = HeldBytes::none(self.permits.clone());
         if place.grow(1) { Ok(EventStreamPermit::new(place)) } else { Err(AppError::TooManyStreams) }
     }
 
@@ -66,13 +68,13 @@ impl EventStreams {
     /// # Errors
     /// [`AppError::TooManyStreams`].
     pub fn of_follower(&self) -> Result<StreamBounds, AppError> {
-        Ok(StreamBounds { permit: Some(self.enter()?), ..self.of_page() })
+        Ok(StreamBounds { permit: Some(self.acquire()?), max_scanned: usize::MAX, ..self.of_page() })
     }
 
-    /// The bounds of a stream that is read to its end for one reply.
+    /// The bounds of a stream that is read for one reply.
     #[must_use]
     pub fn of_page(&self) -> StreamBounds {
-        StreamBounds { read: HeldBytes::none(self.read.clone()), permit: None }
+        StreamBounds { read: HeldBytes::none(self.read.clone()), permit: None, max_scanned: MAX_SCANNED_FOR_PAGE }
     }
 
     /// A share of the bytes that wait to be sent, for one call.
@@ -119,13 +121,19 @@ impl SentBytes {
         Self::new(&ByteBudget::unbounded(), &ByteBudget::unbounded())
     }
 
-    /// Replaces the reservation by `bytes`.
+    /// Repermits the reservation by `bytes`.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> Room {
         if self.sent.set(bytes) {
             return Room::Yes;
         }
         if self.last.set(bytes) { Room::ForTheLast } else { Room::None }
+    }
+
+    /// Reserves `bytes` in all; returns `false` and changes nothing without room for more than a last message.
+    #[must_use]
+    pub fn grow_to(&mut self, bytes: usize) -> bool {
+        self.sent.set(bytes)
     }
 
     /// Releases the reservation.
@@ -139,14 +147,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_has_its_share_of_places_and_the_node_has_no_more_than_all() {
+    fn a_connection_has_a_share_of_the_permits_and_the_node_has_a_limit() {
         let node = EventStreams::new(5, 3);
         let (first, second) = (node.of_connection(), node.of_connection());
-        let mut places: Vec<_> = (0..3).map(|_| first.enter().expect("a place")).collect();
-        assert_eq!(first.enter().map(drop), Err(AppError::TooManyStreams));
-        places.extend((0..2).map(|_| second.enter().expect("a place")));
-        assert_eq!(second.enter().map(drop), Err(AppError::TooManyStreams));
-        places.truncate(2);
-        first.enter().expect("a place is free again");
+        let mut permits: Vec<_> = (0..3).map(|_| first.acquire().expect("a permit")).collect();
+        assert_eq!(first.acquire().map(drop), Err(AppError::TooManyStreams));
+        permits.extend((0..2).map(|_| second.acquire().expect("a permit")));
+        assert_eq!(second.acquire().map(drop), Err(AppError::TooManyStreams));
+        permits.truncate(2);
+        first.acquire().expect("a permit is free again");
     }
 }

@@ -2,18 +2,37 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use axum::body::Body;
 use bytes::Bytes;
+use http::Extensions;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
 
 use super::{
     event_streams::SentBytes,
     paced::{Ending, PacedBody},
 };
 use crate::application::AppError;
+
+/// The reservation that a handler has made for its reply before it made the reply, in the extensions of the response.
+#[derive(Clone, Debug)]
+pub struct Reserved(Arc<Mutex<Option<SentBytes>>>);
+
+impl Reserved {
+    /// Hands `held` over with the response that has these `extensions`.
+    pub fn hand_over(held: SentBytes, extensions: &mut Extensions) {
+        extensions.insert(Self(Arc::new(Mutex::new(Some(held)))));
+    }
+
+    /// The reservation that came with `extensions`, or else `unused`.
+    pub fn taken_from(extensions: &mut Extensions, unused: SentBytes) -> SentBytes {
+        extensions.remove::<Self>().and_then(|reserved| reserved.0.lock().take()).unwrap_or(unused)
+    }
+}
 
 /// The size from which a reply counts: smaller ones are about as large as the buffers of their connection.
 pub const LARGE_BYTES: u64 = 16 * 1024;
@@ -30,45 +49,49 @@ pub fn instead_of_reply(is_command: bool) -> AppError {
 
 /// The body of a unary call of gRPC, whose size is known only once it is encoded.
 #[derive(Debug)]
-pub struct UnaryBody(State);
-
-#[derive(Debug)]
-enum State {
+pub enum UnaryBody<B> {
     /// Nothing large has come.
     Small {
-        inner: Body,
-        reserve: Option<(SentBytes, AppError)>,
+        /// `None` while the body becomes a large one.
+        inner: Option<B>,
+        /// What a large message is reserved in, and whether the call is a command.
+        reserve: Option<(SentBytes, bool)>,
     },
+    /// A large message has come.
     Large(PacedBody),
 }
 
-impl UnaryBody {
-    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over. Without room, the call ends with `instead`.
-    #[must_use]
-    pub const fn new(inner: Body, held: SentBytes, instead: AppError) -> Self {
-        Self(State::Small { inner, reserve: Some((held, instead)) })
+impl<B> UnaryBody<B> {
+    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over. Without room, the call ends with an error, which for a
+    /// command is another one.
+    pub const fn new(inner: B, held: SentBytes, is_command: bool) -> Self {
+        Self::Small { inner: Some(inner), reserve: Some((held, is_command)) }
     }
 }
 
-impl HttpBody for UnaryBody {
+impl<B> HttpBody for UnaryBody<B>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let (inner, reserve) = match &mut self.0 {
-            State::Small { inner, reserve } => (inner, reserve),
-            State::Large(body) => return Pin::new(body).poll_frame(task),
+        let (inner, reserve) = match &mut *self {
+            Self::Small { inner, reserve } => (inner, reserve),
+            Self::Large(body) => return Pin::new(body).poll_frame(task),
         };
-        let frame = ready!(Pin::new(&mut *inner).poll_frame(task));
+        let Some(body) = inner else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(body).poll_frame(task));
         let is_large = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| data.len() as u64 > LARGE_BYTES);
-        match (frame, reserve.take()) {
-            (Some(Ok(first)), Some((held, instead))) if is_large(&first) => {
-                let rest = std::mem::take(inner);
-                let body = Body::new(Begun { first: Some(first), rest });
-                self.0 = State::Large(PacedBody::whole(body, held, Ending::Trailers, instead));
+        match (frame, reserve.take(), inner) {
+            (Some(Ok(first)), Some((held, is_command)), inner) if is_large(&first) => {
+                let body =
+                    Body::new(Begun { first: Some(first), rest: inner.take().map_or_else(Body::empty, Body::new) });
+                *self = Self::Large(PacedBody::whole(body, held, Ending::Trailers, instead_of_reply(is_command)));
                 self.poll_frame(task)
             }
-            (frame, unused) => {
+            (frame, unused, _) => {
                 *reserve = unused;
                 Poll::Ready(frame)
             }
@@ -76,16 +99,16 @@ impl HttpBody for UnaryBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            State::Small { inner, .. } => inner.is_end_stream(),
-            State::Large(body) => body.is_end_stream(),
+        match self {
+            Self::Small { inner, .. } => inner.as_ref().is_none_or(HttpBody::is_end_stream),
+            Self::Large(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            State::Small { inner, .. } => inner.size_hint(),
-            State::Large(body) => body.size_hint(),
+        match self {
+            Self::Small { inner, .. } => inner.as_ref().map_or_else(|| SizeHint::with_exact(0), HttpBody::size_hint),
+            Self::Large(body) => body.size_hint(),
         }
     }
 }
@@ -121,8 +144,8 @@ mod tests {
     use super::*;
     use crate::application::byte_budget::ByteBudget;
 
-    fn reply(bytes: usize, sent: &ByteBudget, last: &ByteBudget) -> UnaryBody {
-        UnaryBody::new(Body::from(vec![7; bytes]), SentBytes::new(sent, last), AppError::Overloaded)
+    fn reply(bytes: usize, sent: &ByteBudget, last: &ByteBudget) -> UnaryBody<Body> {
+        UnaryBody::new(Body::from(vec![7; bytes]), SentBytes::new(sent, last), false)
     }
 
     #[tokio::test]
@@ -151,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_whose_reply_has_no_room_is_not_said_to_have_been_refused() {
+    fn a_command_whose_reply_has_no_room_is_not_reported_as_refused() {
         assert!(matches!(instead_of_reply(true), AppError::OutcomeUnknown(_)));
         assert_eq!(instead_of_reply(false), AppError::Overloaded);
     }

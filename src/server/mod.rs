@@ -1,37 +1,43 @@
 //! The protocol servers: gRPC and REST on one port. They only translate; all status codes are defined here.
 
+pub mod access;
 pub mod admission;
 pub mod browsers;
+pub mod call;
 pub mod connection;
 pub mod dashboard;
-pub mod dispatch;
 pub mod error;
 pub mod event_streams;
 pub mod grpc;
 pub mod large;
+pub mod last_caller;
 pub mod listener;
+pub mod meters;
 pub mod operators;
 pub mod paced;
+pub mod principal;
 pub mod rest;
 pub mod settings;
+pub mod stack;
 pub mod tls;
 
 use std::{sync::Arc, time::Instant};
 
-use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::connection::Connection;
 pub use self::event_streams::EventStreams;
 pub use crate::application::limits::*;
 pub use crate::application::tokens::{Signer, SignerOfStore};
 use crate::{
     application::{AppError, Mediator, admission::Admission, dead_letters::DeadLetters, event_streams::EventLog},
+    circuit_breaker::CircuitBreaker,
     cluster::ClusterReader,
     domain::timestamp::Timestamp,
     id_generator::IdGenerator,
     ports::{clock::Clock, event_store::EventStore, health::Health},
     processors::projections::Rebuilds,
+    settings::EffectiveSetting,
+    telemetry::{logs::LogLevels, metrics::Metrics},
 };
 
 /// Static node information, returned by GetServerInfo.
@@ -57,6 +63,38 @@ pub struct ServerInfo {
     pub max_concurrent_streams: u32,
     /// The maximum number of open connections.
     pub max_connections: usize,
+    /// Whether callers are identified.
+    pub authentication: Authentication,
+    /// A warning about dangerous access to the node; `None` if there is none.
+    pub security_warning: Option<&'static str>,
+    /// The settings in use, secrets hidden.
+    pub configuration: Vec<EffectiveSetting>,
+}
+
+/// Whether the callers of a node are identified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authentication {
+    /// They are not: every client may do everything.
+    None,
+    /// They are: calls need credentials.
+    Required,
+}
+
+impl Authentication {
+    /// Its name in both APIs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Required => "required",
+        }
+    }
+}
+
+/// Every path of REST and of the dashboard, as the OpenAPI document has them.
+#[must_use]
+pub fn paths() -> Vec<String> {
+    [rest::paths(), dashboard::PATHS.map(str::to_owned).to_vec()].concat()
 }
 
 /// The name of the service, as in the seeds.
@@ -81,6 +119,8 @@ pub struct ApiState {
     pub dead_letters: Arc<DeadLetters>,
     /// Requests read model rebuilds.
     pub rebuilds: Rebuilds,
+    /// The circuit breakers of the backends.
+    pub breakers: Arc<[Arc<CircuitBreaker>]>,
     /// Static node information.
     pub info: Arc<ServerInfo>,
     /// The cluster view.
@@ -89,8 +129,10 @@ pub struct ApiState {
     pub health: Arc<Health>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Changes the filter of the log; `None` where an embedding program has set up its log itself.
+    pub logs: Option<LogLevels>,
     /// The metrics for `/metrics`.
-    pub metrics: PrometheusHandle,
+    pub metrics: Metrics,
     /// Cancelled when the node begins to shut down: streams end, new work is refused.
     pub draining: CancellationToken,
     /// The log, as event streams read it.
@@ -118,6 +160,6 @@ impl ApiState {
     /// The bounds of event streams on the connection of the request with `extensions`.
     #[must_use]
     pub fn streams_of(&self, extensions: &http::Extensions) -> EventStreams {
-        Connection::of(extensions).map_or(&self.event_streams, |connection| &connection.event_streams).clone()
+        call::connection(extensions).map_or(&self.event_streams, |connection| &connection.event_streams).clone()
     }
 }

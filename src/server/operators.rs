@@ -1,11 +1,13 @@
 //! Access for operators: dead letters, rebuilds, metrics, and the details of health.
+//!
+//! Where callers are identified their role decides, at every port, and nothing else here applies.
 
 use std::net::SocketAddr;
 
 use http::Request;
 
 use super::{
-    connection::Connection,
+    call,
     error::{ApiError, Reason},
 };
 
@@ -25,9 +27,8 @@ pub enum Operators {
 impl Operators {
     /// Marks `request` if its client is an operator.
     pub fn mark<B>(self, request: &mut Request<B>) {
-        let is_local = Connection::of(request.extensions())
-            .and_then(|connection| connection.peer)
-            .is_some_and(|peer| is_loopback(&peer));
+        let peer = call::connection(request.extensions()).and_then(|connection| connection.peer);
+        let is_local = peer.is_some_and(|peer| is_loopback(&peer));
         if self == Self::Anyone || is_local {
             request.extensions_mut().insert(IsOperator);
         }

@@ -10,18 +10,17 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    error::ApiError,
+    error::{ApiError, trailers},
     event_streams::{Room, SentBytes},
 };
 use crate::application::AppError;
 
-/// The time limits for clients to read what is sent to them.
+/// The time limits for clients to read replies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     /// How long a client may read nothing of a stream before the stream ends, or nothing of a connection before it is closed.
@@ -211,12 +210,7 @@ impl Reply {
     fn last_frame(&mut self) -> Option<Result<Frame<Bytes>, axum::Error>> {
         let why = self.is_ended_by.take()?;
         Some(Ok(match &self.ending {
-            Ending::Trailers => {
-                let mut trailers = HeaderMap::new();
-                // Fails only for a message that is not a valid header value; the details then carry the message.
-                let _ = ApiError::from(why).to_status().add_header(&mut trailers);
-                Frame::trailers(trailers)
-            }
+            Ending::Trailers => Frame::trailers(trailers(&ApiError::from(why).to_status())),
             Ending::Bytes(bytes) => Frame::data(bytes.clone()),
         }))
     }
@@ -277,7 +271,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reply_that_nobody_takes_ends_after_a_minute_and_says_so_when_it_is_taken_again() {
+    async fn an_unread_reply_ends_after_a_minute_and_reports_it_when_it_is_read_again() {
         let budget = ByteBudget::new(1 << 20);
         let (taken, mut pieces) = mpsc::channel::<()>(1);
         let (ends, ended) = oneshot::channel();
@@ -310,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stream_whose_end_is_not_taken_either_is_reset() {
+    async fn a_stream_whose_end_is_not_read_either_is_reset() {
         let budget = ByteBudget::new(1 << 20);
         let held = budget.clone();
         let begun = Instant::now();
@@ -328,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reply_that_has_nothing_to_send_may_wait_for_ever() {
+    async fn a_reply_with_nothing_to_send_may_wait_forever() {
         let (says, said) = oneshot::channel();
         let (heard, hears) = oneshot::channel();
         let stream = tokio::spawn(drive(
@@ -351,7 +345,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_that_has_not_even_room_as_the_last_one_is_dropped_whole() {
+    async fn a_message_without_room_even_as_the_last_one_is_dropped_entirely() {
         let (sent, last) = (ByteBudget::new(1_000), ByteBudget::new(5_000));
         let reply = |bytes: usize| {
             let pieces = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; bytes]))]);
@@ -369,7 +363,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_no_room_ends_the_reply_after_the_message() {
+    async fn data_without_room_ends_the_reply_after_the_message() {
         let budget = ByteBudget::new(1 << 20);
         let mut body = endless(2 << 20, &budget);
         let mut bytes = 0;

@@ -37,18 +37,25 @@ pub const NETWORK_AND_TLS: &[Setting] = &[
     ),
 ];
 
-/// Who may use what.
+/// The settings of access.
 pub const ACCESS: &[Setting] = &[
+    Setting::optional(
+        "identities",
+        Kind::File,
+        "TOML file with the callers: API keys, issuer of tokens, client certificates, limits; read again when it changes",
+    )
+    .common(),
+    Setting::new("require-auth", Kind::Flag, "false", "Refuse to start without --identities").common(),
     Setting::optional(
         "admin-port",
         integer_kind(0, PORT),
-        "Additional port whose clients are all operators; restrict who can reach it; 0 takes any free port",
+        "Additional port whose clients are all operators without --identities, and need the role with it; restrict who can reach it; 0 takes any free port",
     ),
     Setting::new(
         "operators",
         Kind::Choice(&["local", "anyone"]),
         "local",
-        "Who may use AdminService, /metrics and details of health: clients on this machine, or anyone",
+        "Who may use AdminService, /metrics and details of health without --identities: clients on this machine, or anyone",
     ),
     Setting::new(
         "allowed-hosts",
@@ -148,6 +155,8 @@ pub struct ServerConfig {
     pub grpc_port: Option<u16>,
     /// An additional port whose clients are all operators; 0 for any free one.
     pub admin_port: Option<u16>,
+    /// The file with the callers; `None`: they are not identified.
+    pub identities: Option<PathBuf>,
     /// Whether every client counts as an operator.
     pub anyone_operates: bool,
     /// The host names under which the node is served; `*` for any; empty: determined by the listen address.
@@ -212,6 +221,7 @@ impl ServerConfig {
             port: values.integer("port")?,
             grpc_port: values.parse_optional("grpc-port", integer)?,
             admin_port: values.parse_optional("admin-port", integer)?,
+            identities: identities(values)?,
             anyone_operates: values.parse("operators", |text| Ok(text == "anyone"))?,
             allowed_hosts: values.parse("allowed-hosts", hosts)?,
             has_reflection: is_on("reflection")?,
@@ -252,11 +262,19 @@ impl ServerConfig {
     }
 }
 
+fn identities(values: &Values) -> Result<Option<PathBuf>, ConfigError> {
+    let file = values.path("identities");
+    if values.switch("require-auth")? && file.is_none() {
+        return Err(values.error("require-auth", "callers are known by a file: name it with --identities FILE"));
+    }
+    Ok(file)
+}
+
 fn tls(values: &Values) -> Result<Option<TlsConfig>, ConfigError> {
     let client_crl = values.path("tls-client-crl");
     match (values.path("tls-cert"), values.path("tls-key"), values.path("tls-client-ca")) {
         (_, _, None) if client_crl.is_some() => {
-            Err(values.error("tls-client-crl", "revoked by whom? It needs --tls-client-ca FILE"))
+            Err(values.error("tls-client-crl", "revocation lists need their authorities: --tls-client-ca FILE"))
         }
         (None, None, None) => Ok(None),
         (Some(cert), Some(key), client_ca) => Ok(Some(TlsConfig { cert, key, client_ca, client_crl })),
@@ -274,13 +292,13 @@ fn bind(text: &str) -> Result<IpAddr, String> {
     }
     let is_name = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '.');
     if !is_name || text.ends_with(|c: char| c.is_ascii_digit()) {
-        return Err(format!("{} is not an IP address, nor the name of one", quoted(text)));
+        return Err(format!("{} is neither an IP address nor a name that resolves to one", quoted(text)));
     }
     let found = (text, 0).to_socket_addrs().map_err(|error| format!("{}: {error}", quoted(text)))?;
     let mut found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
     // A single listener: of the two addresses of `localhost`, the one that every client tries.
     found.sort_by_key(IpAddr::is_ipv6);
-    found.first().copied().ok_or_else(|| format!("{} has no address", quoted(text)))
+    found.first().copied().ok_or_else(|| format!("{} does not resolve to an address", quoted(text)))
 }
 
 fn hosts(text: &str) -> Result<Vec<String>, String> {
@@ -291,7 +309,9 @@ fn hosts(text: &str) -> Result<Vec<String>, String> {
         **host == *"*" || host.parse::<std::net::Ipv6Addr>().is_ok() || parsed.is_ok_and(has_no_port)
     };
     match hosts.iter().find(|host| !is_host(host)) {
-        Some(wrong) => Err(format!("{} is not a host as in orders.example, without a port, nor *", quoted(wrong))),
+        Some(wrong) => {
+            Err(format!("{} is neither a host without a port, such as orders.example, nor *", quoted(wrong)))
+        }
         None => Ok(hosts.into_iter().map(str::to_owned).collect()),
     }
 }
@@ -302,7 +322,7 @@ fn origins(text: &str) -> Result<Vec<String>, String> {
         return Err("* already allows every origin: give it alone".to_owned());
     }
     match origins.iter().find(|origin| !is_origin(origin)) {
-        Some(wrong) => Err(format!("{} is not an origin as in https://shop.example:8443, nor *", quoted(wrong))),
+        Some(wrong) => Err(format!("{} is neither an origin, such as https://shop.example:8443, nor *", quoted(wrong))),
         None => Ok(origins.into_iter().map(str::to_owned).collect()),
     }
 }

@@ -3,7 +3,8 @@
 mod validity;
 
 use std::{
-    fmt, io,
+    fmt,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
@@ -15,7 +16,7 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{
         CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
-        pem::{Error as PemError, PemObject as _},
+        pem::{Error as PemError, PemObject},
     },
     server::WebPkiClientVerifier,
 };
@@ -25,11 +26,16 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::validity::check_period;
 use self::validity::{Use, Validity};
+use crate::{
+    identity::certificates::PeerCertificate,
+    private_files,
+    telemetry::outage::{Line, Outage},
+};
 
 /// The interval at which the files are checked: certificates are renewed in place.
 const RELOAD_INTERVAL: Duration = Duration::from_secs(30);
 /// The interval of repeated warnings about an expiring certificate.
-const SAY_AGAIN_EVERY: Duration = Duration::from_secs(86_400);
+const WARN_INTERVAL: Duration = Duration::from_secs(86_400);
 /// The protocols of the port, in order of preference.
 const PROTOCOLS: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
@@ -86,7 +92,7 @@ impl Tls {
         }
         let expiry = expiry.into_iter().map(|used_for| (used_for, used_for.gauge())).collect();
         let tls = Self { files: Arc::new(files), current, expiry };
-        tls.tell();
+        tls.report();
         Ok(tls)
     }
 
@@ -97,7 +103,7 @@ impl Tls {
     }
 
     /// Updates the metrics, and logs the problems.
-    fn tell(&self) {
+    fn report(&self) {
         let current = Arc::clone(&self.current.borrow());
         for (used_for, gauge) in self.expiry.iter() {
             if let Some(end) = validity::first_end(&current.certificates, *used_for) {
@@ -120,6 +126,7 @@ impl Tls {
     pub async fn keep_current(self, stop: CancellationToken) {
         let mut seen = self.files.changed_at();
         let mut told_at = Instant::now();
+        let outage = Outage::new();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(RELOAD_INTERVAL) => {}
@@ -127,22 +134,31 @@ impl Tls {
             }
             let found = self.files.changed_at();
             if found == seen {
-                if told_at.elapsed() >= SAY_AGAIN_EVERY {
+                if told_at.elapsed() >= WARN_INTERVAL {
                     told_at = Instant::now();
-                    self.tell();
+                    self.report();
                 }
                 continue;
             }
             match read(&self.files) {
                 Ok(current) => {
-                    tracing::info!("the TLS certificate was read anew");
+                    outage.works();
+                    tracing::info!("reloaded the TLS certificate");
                     self.current.send_replace(Arc::new(current));
                     seen = found;
                     told_at = Instant::now();
-                    self.tell();
+                    self.report();
                 }
                 // Not recorded as seen: files that are being written are complete the next time.
-                Err(error) => tracing::warn!(error, "the changed TLS files cannot be used, the former go on"),
+                Err(error) => {
+                    if let Some(Line { unsaid }) = outage.failed(&error) {
+                        tracing::warn!(
+                            error,
+                            unsaid,
+                            "cannot use the changed TLS files; keeping the previous certificate"
+                        );
+                    }
+                }
             }
         }
     }
@@ -192,10 +208,8 @@ fn read(files: &TlsFiles) -> Result<Current, String> {
 
 /// The revocation lists of a PEM file, at least one.
 fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let found = CertificateRevocationListDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| said(path, in_words(&error)))?;
-    if found.is_empty() { Err(said(path, "no revocation list in it")) } else { Ok(found) }
+    let found = items(&pem(path)?).map_err(|error| said(path, in_words(&error)))?;
+    if found.is_empty() { Err(said(path, "it contains no revocation list")) } else { Ok(found) }
 }
 
 /// The built-in cryptography provider.
@@ -205,36 +219,44 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// The certificates of a PEM file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| said(path, in_words(&error)))?;
-    if found.is_empty() { Err(said(path, "no certificate in it")) } else { Ok(found) }
+    let found = items(&pem(path)?).map_err(|error| said(path, in_words(&error)))?;
+    if found.is_empty() { Err(said(path, "it contains no certificate")) } else { Ok(found) }
 }
 
-/// The private key of a PEM file.
+/// The private key of a PEM file, which only its owner may change.
 pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| {
-        let is_encrypted = std::fs::read(path).is_ok_and(|file| {
-            // PKCS#8, and the older form with a header within the key.
-            [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
-                .iter()
-                .any(|mark| file.windows(mark.len()).any(|part| part == *mark))
-        });
+    let mut pem = Vec::new();
+    let opened = private_files::open_secret(path);
+    opened.and_then(|mut file| Ok(file.read_to_end(&mut pem)?)).map_err(|refused| said(path, refused))?;
+    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| {
+        // PKCS#8, and the older form with a header within the key.
+        let is_encrypted = [&b"BEGIN ENCRYPTED PRIVATE KEY"[..], b"Proc-Type: 4,ENCRYPTED"]
+            .iter()
+            .any(|mark| pem.windows(mark.len()).any(|part| part == *mark));
         match error {
-            PemError::Io(_) => said(path, in_words(&error)),
             _ if is_encrypted => {
                 said(path, "the key is encrypted; decrypt it first (openssl pkey -in FILE -out PLAIN)")
             }
-            PemError::NoItemsFound => said(path, "no private key in it"),
+            PemError::NoItemsFound => said(path, "it contains no private key"),
             error => said(path, in_words(&error)),
         }
     })
 }
 
+/// The text of a PEM file.
+fn pem(path: &Path) -> Result<Vec<u8>, String> {
+    private_files::read(path).map_err(|refused| said(path, refused))
+}
+
+/// All items of one kind in PEM text.
+fn items<T: PemObject>(pem: &[u8]) -> Result<Vec<T>, PemError> {
+    T::pem_slice_iter(pem).collect()
+}
+
 fn in_words(error: &PemError) -> String {
     match error {
         PemError::Io(error) => error.to_string(),
-        error => format!("is not whole PEM: {error}"),
+        error => format!("is not complete PEM: {error}"),
     }
 }
 
@@ -249,12 +271,11 @@ pub fn refusal(error: &io::Error) -> Option<String> {
         return (!is_gone).then(|| error.to_string());
     };
     Some(match tls {
-        TlsError::InvalidMessage(_) => "it does not speak TLS, which this port does".to_owned(),
-        TlsError::NoCertificatesPresented => "it shows no certificate, which --tls-client-ca asks for".to_owned(),
+        TlsError::InvalidMessage(_) => "it does not speak TLS, which this port requires".to_owned(),
+        TlsError::NoCertificatesPresented => "it presents no certificate, which --tls-client-ca requires".to_owned(),
         TlsError::InvalidCertificate(why) => format!("its certificate is not accepted: {}", certificate_in_words(why)),
         TlsError::AlertReceived(alert) if is_mistrust(*alert) => {
-            "it does not trust the certificate of this node: give it the authority that has signed --tls-cert"
-                .to_owned()
+            "it does not trust the certificate of this node: give it the authority that signed --tls-cert".to_owned()
         }
         error => error.to_string(),
     })
@@ -277,27 +298,27 @@ pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: renew it".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "it is not valid yet: look at the clocks of both sides".to_owned()
+            "it is not valid yet: check the clocks of both sides".to_owned()
         }
         CertificateError::Revoked => "it has been revoked".to_owned(),
         CertificateError::UnknownRevocationStatus => {
-            "no list of --tls-client-crl is of the authority that has signed it".to_owned()
+            "--tls-client-crl has no list of the authority that signed it".to_owned()
         }
-        CertificateError::UnknownIssuer => "it is signed by no authority that is trusted here".to_owned(),
+        CertificateError::UnknownIssuer => "it is not signed by a trusted authority".to_owned(),
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             format!("it is for another name ({error})")
         }
         CertificateError::ApplicationVerificationFailure => "it is not the one that was given".to_owned(),
         // Nearly always a different CA of the same name, such as a regenerated one, and hardly ever a flipped bit.
         CertificateError::BadSignature => {
-            "it is signed by no authority that is trusted here, but by another one of the same name".to_owned()
+            "it is signed by an untrusted authority that has the same name as a trusted one".to_owned()
         }
         CertificateError::BadEncoding => "it is damaged".to_owned(),
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            "it is that of an authority: show one that the authority has signed".to_owned()
+            "it is a CA certificate: present one that the authority has signed".to_owned()
         }
         other if format!("{other:?}").contains("UnsupportedCertVersion") => {
-            "it is of X.509 version 1: make one of version 3, with a subjectAltName".to_owned()
+            "it has X.509 version 1: issue one of version 3, with a subjectAltName".to_owned()
         }
         other => other.to_string(),
     }
@@ -319,6 +340,14 @@ fn said(path: &Path, error: impl fmt::Display) -> String {
     format!("{}: {error}", path.display())
 }
 
+/// The certificate of the client, which the handshake has verified.
+#[must_use]
+pub fn peer_certificate<I>(stream: &tokio_rustls::server::TlsStream<I>) -> Option<PeerCertificate> {
+    let shown = stream.get_ref().1.peer_certificates()?.first()?;
+    // An unreadable certificate identifies no caller.
+    PeerCertificate::parse(shown).ok()
+}
+
 /// Whether a connection has negotiated HTTP/2.
 #[must_use]
 pub fn is_http2<I>(stream: &tokio_rustls::server::TlsStream<I>) -> bool {
@@ -338,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renewed_files_are_taken_into_use_and_broken_ones_are_not() {
+    async fn renewed_files_are_used_and_broken_ones_are_not() {
         let folder = tempfile::tempdir().unwrap();
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
         let files = TlsFiles { certificate, key, client_ca: None, client_crl: None };

@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use super::{history::Replies, reply};
+use super::{log_level, reply, streams::Replies};
 use crate::{
     application::{
         AppError,
@@ -22,6 +22,7 @@ use crate::{
     processors::projections::{Phase, RebuildState},
     proto::catga::system::v1::{self as pb, admin_service_server::AdminService},
     server::{ApiState, MAX_DEAD_LETTERS_PER_CALL, error::ApiError},
+    settings::{EffectiveSetting, Source},
 };
 
 /// The interval between progress messages of a rebuild.
@@ -68,7 +69,7 @@ impl AdminService for Admin {
         let pb::ReplayDeadLettersRequest { handler, event_ids, all } = request.into_inner();
         let which = which(&event_ids, all).map_err(ApiError::from)?;
         let replayed = self.context.dead_letters.replay(&handler, which).await.map_err(ApiError::from)?;
-        tracing::info!(handler, replayed, "dead letters are replayed");
+        tracing::info!(handler, replayed, "replayed dead letters");
         Ok(reply(pb::ReplayDeadLettersResponse { replayed: count(replayed) }))
     }
 
@@ -79,8 +80,16 @@ impl AdminService for Admin {
         let pb::DiscardDeadLettersRequest { handler, event_ids, all } = request.into_inner();
         let which = which(&event_ids, all).map_err(ApiError::from)?;
         let discarded = self.context.dead_letters.discard(&handler, which).await.map_err(ApiError::from)?;
-        tracing::info!(handler, discarded, "dead letters are discarded");
+        tracing::info!(handler, discarded, "discarded dead letters");
         Ok(reply(pb::DiscardDeadLettersResponse { discarded: count(discarded) }))
+    }
+
+    async fn get_configuration(
+        &self,
+        _request: Request<pb::GetConfigurationRequest>,
+    ) -> Result<Response<pb::GetConfigurationResponse>, Status> {
+        let settings = self.context.info.configuration.iter().map(setting_to_proto).collect();
+        Ok(reply(pb::GetConfigurationResponse { settings }))
     }
 
     type RebuildProjectionsStream = Replies<pb::RebuildProjectionsResponse>;
@@ -93,14 +102,34 @@ impl AdminService for Admin {
         if self.context.draining.is_cancelled() {
             return Err(ApiError::from(AppError::ShuttingDown).to_status());
         }
-        let place = self.context.streams_of(request.extensions()).enter().map_err(ApiError::from)?;
+        let permit = self.context.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
         if let Some(wait) = self.context.rebuilds.wait() {
             return Err(ApiError::rebuilt_lately(wait).to_status());
         }
         let (state, has_begun) = self.context.rebuilds.start();
-        let told =
-            RebuildProgressStream { state, joined: !has_begun, draining: self.context.draining.clone(), _place: place };
+        let told = RebuildProgressStream {
+            state,
+            joined: !has_begun,
+            draining: self.context.draining.clone(),
+            _permit: permit,
+        };
         Ok(Response::new(told.replies()))
+    }
+
+    async fn get_log_level(
+        &self,
+        _request: Request<pb::GetLogLevelRequest>,
+    ) -> Result<Response<pb::GetLogLevelResponse>, Status> {
+        let level = log_level::get(self.context.logs.as_ref())?;
+        Ok(reply(pb::GetLogLevelResponse { log_level: Some(level) }))
+    }
+
+    async fn set_log_level(
+        &self,
+        request: Request<pb::SetLogLevelRequest>,
+    ) -> Result<Response<pb::SetLogLevelResponse>, Status> {
+        let level = log_level::set(self.context.logs.as_ref(), request.get_ref())?;
+        Ok(reply(pb::SetLogLevelResponse { log_level: Some(level) }))
     }
 }
 
@@ -109,7 +138,7 @@ struct RebuildProgressStream {
     state: watch::Receiver<RebuildState>,
     joined: bool,
     draining: CancellationToken,
-    _place: EventStreamPermit,
+    _permit: EventStreamPermit,
 }
 
 impl RebuildProgressStream {
@@ -136,7 +165,8 @@ impl RebuildProgressStream {
                 Phase::Indexing => pb::RebuildPhase::Indexing,
                 Phase::Done => pb::RebuildPhase::Done,
                 Phase::Failed(why) => {
-                    let failed = AppError::unavailable(format!("the rebuild has failed, the old list goes on: {why}"));
+                    let failed =
+                        AppError::unavailable(format!("the rebuild failed; the old read model stays in use: {why}"));
                     return Some((Err(ApiError::from(failed).to_status()), None));
                 }
             };
@@ -155,6 +185,17 @@ fn rebuild_to_proto(state: &RebuildState, phase: pb::RebuildPhase, joined: bool)
         events_per_second: state.progress.events_per_second(),
         remaining: state.progress.remaining().and_then(|remaining| remaining.try_into().ok()),
         joined,
+    }
+}
+
+fn setting_to_proto(setting: &EffectiveSetting) -> pb::Setting {
+    let EffectiveSetting { key, group, value, source } = setting;
+    pb::Setting {
+        name: (*key).to_owned(),
+        section: (*group).to_owned(),
+        value: value.clone().unwrap_or_default(),
+        source: source.to_string(),
+        is_default: *source == Source::Default,
     }
 }
 
@@ -192,7 +233,7 @@ fn page_after(violations: &mut Violations, token: &str) -> Option<Option<After>>
     }
     let after = After::of_page_token(token);
     if after.is_none() {
-        violations.add(Field::PageToken, "is not one that this service has given out");
+        violations.add(Field::PageToken, "was not issued by this service");
     }
     after.map(Some)
 }

@@ -1,12 +1,27 @@
 //! `catga.orders.v1.OrderCommandService`.
 
+use bytes::Bytes;
+use futures_util::Stream;
+use http::Extensions;
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{convert, execute, reply};
+use super::{
+    convert,
+    execute::{self, Requests},
+    frames::Whole,
+    reply,
+    streams::{self, Replies},
+};
 use crate::{
-    application::requests::{self, CommandDraft, Violations},
-    proto::catga::orders::v1::{self as pb, order_command_service_server::OrderCommandService},
-    server::{ApiState, error::ApiError},
+    application::{
+        OrderRequest,
+        requests::{self, CommandDraft, Violations},
+    },
+    proto::catga::orders::v1::{
+        self as pb, execute_commands_request::Command, order_command_service_server::OrderCommandService,
+    },
+    server::{ApiState, access::Standing, error::ApiError, principal::principal},
 };
 
 /// The OrderCommandService.
@@ -22,11 +37,45 @@ impl Commands {
         Self { context }
     }
 
-    async fn run(&self, draft: CommandDraft<'_>) -> Result<pb::CommandSuccess, Status> {
-        let request = requests::command(Violations::default(), draft).map_err(ApiError::from)?;
+    /// Runs a command.
+    ///
+    /// # Errors
+    /// As in the table of reasons.
+    pub async fn run(&self, request: OrderRequest) -> Result<Whole, Status> {
         let reply = self.context.mediator.execute(request).await.map_err(ApiError::from)?;
-        Ok(convert::success(&reply, &self.context.log()?))
+        let log = self.context.log()?;
+        Ok(Whole::written(|wire| convert::write_success(wire, &reply, &log)))
     }
+
+    /// Runs the commands of `requests`, of a caller with `extensions`; returns frames of replies.
+    pub fn run_all(
+        &self,
+        requests: Requests,
+        extensions: &Extensions,
+    ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
+        let streams = self.context.streams_of(extensions);
+        let (caller, standing) = (principal(extensions).clone(), Standing::in_extensions(extensions));
+        execute::run_all(self.context.clone(), &streams, caller, standing, requests)
+    }
+
+    /// The answer to a command as a message, which may be compressed.
+    async fn reply<M, R>(&self, request: Request<M>, command: fn(M) -> Command) -> Result<Response<R>, Status>
+    where
+        R: Message + Default,
+    {
+        let (_metadata, extensions, message) = request.into_parts();
+        let request = checked(convert::command(&command(message)), &extensions)?;
+        let whole = self.run(request).await?;
+        Ok(reply(whole.decode()?))
+    }
+}
+
+/// The command of `draft`, of a caller with `extensions`.
+///
+/// # Errors
+/// Its violations.
+pub fn checked(draft: CommandDraft<'_>, extensions: &Extensions) -> Result<OrderRequest, Status> {
+    Ok(requests::command(Violations::default(), draft, principal(extensions)).map_err(ApiError::from)?)
 }
 
 #[tonic::async_trait]
@@ -35,51 +84,41 @@ impl OrderCommandService for Commands {
         &self,
         request: Request<pb::CreateOrderRequest>,
     ) -> Result<Response<pb::CreateOrderResponse>, Status> {
-        let pb::CommandSuccess { order, revision, consistency_token } =
-            self.run(convert::create_order(request.get_ref())).await?;
-        Ok(reply(pb::CreateOrderResponse { order, revision, consistency_token }))
+        self.reply(request, Command::CreateOrder).await
     }
 
     async fn pay_order(&self, request: Request<pb::PayOrderRequest>) -> Result<Response<pb::PayOrderResponse>, Status> {
-        let pb::CommandSuccess { order, revision, consistency_token } =
-            self.run(convert::pay_order(request.get_ref())).await?;
-        Ok(reply(pb::PayOrderResponse { order, revision, consistency_token }))
+        self.reply(request, Command::PayOrder).await
     }
 
     async fn ship_order(
         &self,
         request: Request<pb::ShipOrderRequest>,
     ) -> Result<Response<pb::ShipOrderResponse>, Status> {
-        let pb::CommandSuccess { order, revision, consistency_token } =
-            self.run(convert::ship_order(request.get_ref())).await?;
-        Ok(reply(pb::ShipOrderResponse { order, revision, consistency_token }))
+        self.reply(request, Command::ShipOrder).await
     }
 
     async fn deliver_order(
         &self,
         request: Request<pb::DeliverOrderRequest>,
     ) -> Result<Response<pb::DeliverOrderResponse>, Status> {
-        let pb::CommandSuccess { order, revision, consistency_token } =
-            self.run(convert::deliver_order(request.get_ref())).await?;
-        Ok(reply(pb::DeliverOrderResponse { order, revision, consistency_token }))
+        self.reply(request, Command::DeliverOrder).await
     }
 
     async fn cancel_order(
         &self,
         request: Request<pb::CancelOrderRequest>,
     ) -> Result<Response<pb::CancelOrderResponse>, Status> {
-        let pb::CommandSuccess { order, revision, consistency_token } =
-            self.run(convert::cancel_order(request.get_ref())).await?;
-        Ok(reply(pb::CancelOrderResponse { order, revision, consistency_token }))
+        self.reply(request, Command::CancelOrder).await
     }
 
-    type ExecuteCommandsStream = execute::Replies;
+    type ExecuteCommandsStream = Replies<pb::ExecuteCommandsResponse>;
 
     async fn execute_commands(
         &self,
         request: Request<Streaming<pb::ExecuteCommandsRequest>>,
-    ) -> Result<Response<execute::Replies>, Status> {
-        let streams = self.context.streams_of(request.extensions());
-        Ok(Response::new(execute::run_all(self.context.clone(), &streams, request.into_inner())))
+    ) -> Result<Response<Self::ExecuteCommandsStream>, Status> {
+        let (_metadata, extensions, requests) = request.into_parts();
+        Ok(Response::new(streams::messages(self.run_all(Box::pin(requests), &extensions))))
     }
 }

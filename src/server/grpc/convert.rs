@@ -10,10 +10,10 @@ use crate::{
         },
         tokens::{self, Signer},
     },
-    codec::{money_to_proto, timestamp_from_proto, timestamp_to_proto},
+    codec::{money_to_proto, timestamp_from_proto, timestamp_to_proto, wire::MessageWriter, write_item},
     domain::{
         money::{Currency, Money, MoneyError},
-        order::{EventKind, Order, Status},
+        order::{Cancellation, EventKind, Order, Payment, Shipment, Status},
         text::{Text, TextRule},
         timestamp::Timestamp,
     },
@@ -148,13 +148,63 @@ const fn existing(order_id: &str) -> Target<Option<&str>> {
     Target::Existing(Some(order_id))
 }
 
-/// A command's reply: the order, its revision and a consistency token.
-#[must_use]
-pub fn success(loaded: &VersionedOrder, log: &Signer) -> pb::CommandSuccess {
-    pb::CommandSuccess {
-        revision: revision_to_proto(loaded.order.revision),
-        consistency_token: tokens::encode_token(log, loaded.position),
-        order: Some(order_to_proto(&loaded.order)),
+/// A command's reply: the order, its revision and a consistency token. The reply of each command has the fields of `CommandSuccess`.
+pub fn write_success(wire: &mut MessageWriter, loaded: &VersionedOrder, log: &Signer) {
+    wire.message(1, |wire| write_order(wire, &loaded.order));
+    wire.number(2, revision_to_proto(loaded.order.revision));
+    wire.text(3, tokens::encode_token(log, loaded.position));
+}
+
+/// An order, written directly: the same bytes as those of [`order_to_proto`].
+pub fn write_order(wire: &mut MessageWriter, order: &Order) {
+    // Every part is named, so that a new one cannot be forgotten here.
+    let Order {
+        id,
+        customer_id,
+        items,
+        shipping_address,
+        status,
+        revision,
+        created_at,
+        updated_at,
+        payment,
+        shipment,
+        delivered_at,
+        cancellation,
+    } = order;
+    wire.order_id(1, *id);
+    wire.text(2, customer_id);
+    wire.number(3, i32::from(status_to_proto(*status)).into());
+    for item in items.lines() {
+        wire.message(4, |wire| write_item(wire, item));
+    }
+    wire.money(5, items.total());
+    wire.optional_text(6, shipping_address.as_ref());
+    wire.number(7, revision_to_proto(*revision));
+    wire.time(8, *created_at);
+    wire.time(9, *updated_at);
+    if let Some(Payment { method, reference, at }) = payment {
+        wire.message(10, |wire| {
+            wire.text(1, method);
+            wire.optional_text(2, reference.as_ref());
+            wire.time(3, *at);
+        });
+    }
+    if let Some(Shipment { tracking_number, carrier, at }) = shipment {
+        wire.message(11, |wire| {
+            wire.text(1, tracking_number);
+            wire.optional_text(2, carrier.as_ref());
+            wire.time(3, *at);
+        });
+    }
+    if let Some(at) = delivered_at {
+        wire.time(12, *at);
+    }
+    if let Some(Cancellation { reason, at }) = cancellation {
+        wire.message(13, |wire| {
+            wire.optional_text(1, reason.as_ref());
+            wire.time(2, *at);
+        });
     }
 }
 
@@ -204,8 +254,15 @@ pub fn kind_from_proto(kind: i32) -> Option<EventKind> {
 /// # Errors
 /// [`MoneyError`].
 pub fn money_from_proto(money: &proto::Money) -> Result<Money, MoneyError> {
-    let currency = Currency::parse(&money.currency_code)?;
-    Money::from_units_and_nanos(money.units, money.nanos, currency)
+    money_of_parts(&money.currency_code, money.units, money.nanos)
+}
+
+/// The same, from its parts.
+///
+/// # Errors
+/// [`MoneyError`].
+pub fn money_of_parts(currency_code: &str, units: i64, nanos: i32) -> Result<Money, MoneyError> {
+    Money::from_units_and_nanos(units, nanos, Currency::parse(currency_code)?)
 }
 
 /// A time from the wire.
@@ -249,6 +306,76 @@ pub fn consistency(wanted: Option<&pb::ReadConsistency>) -> ConsistencyDraft<'_>
 ///
 /// # Errors
 /// All violations.
-pub fn all_good(violations: Violations) -> Result<(), ApiError> {
+pub fn ensure_valid(violations: Violations) -> Result<(), ApiError> {
     Ok(violations.finish(Some(()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+    use crate::{
+        domain::{
+            ids::OrderId,
+            order::{Change, Item, Items, OrderEvent, Quantity, evolve},
+        },
+        ports::event_store::{LogId, Position, TokenKey},
+    };
+
+    fn event(seconds: i64, change: Change) -> OrderEvent {
+        OrderEvent {
+            order_id: OrderId::new(382_520_797_643_669_504).unwrap(),
+            customer_id: Text::parse("customer-123").unwrap(),
+            at: Timestamp::from_micros(seconds * 1_000_000),
+            change,
+        }
+    }
+
+    fn placed(items: usize) -> Change {
+        let item = Item {
+            product_id: Text::parse("prod-1").unwrap(),
+            name: Text::parse_optional("Laptop").unwrap(),
+            quantity: Quantity::new(2).unwrap(),
+            unit_price: Money::from_minor(99_999, Currency::parse("USD").unwrap()).unwrap(),
+        };
+        let shipping_address = Text::parse_optional("123 Main St").unwrap();
+        Change::Created { items: Items::new(vec![item; items]).unwrap(), shipping_address }
+    }
+
+    fn life(changes: impl IntoIterator<Item = Change>) -> Vec<Order> {
+        let mut orders: Vec<Order> = Vec::new();
+        for (seconds, change) in (1_736_937_000..).zip(changes) {
+            orders.push(evolve(orders.last(), &event(seconds, change)).unwrap());
+        }
+        orders
+    }
+
+    fn success(loaded: &VersionedOrder, log: &Signer) -> pb::CommandSuccess {
+        pb::CommandSuccess {
+            revision: revision_to_proto(loaded.order.revision),
+            consistency_token: tokens::encode_token(log, loaded.position),
+            order: Some(order_to_proto(&loaded.order)),
+        }
+    }
+
+    #[test]
+    fn a_reply_is_written_as_the_generated_message_writes_it() {
+        let paid =
+            Change::Paid { method: Text::parse("card").unwrap(), reference: Text::parse_optional("r-1").unwrap() };
+        let shipped = Change::Shipped { tracking_number: Text::parse("T").unwrap(), carrier: None };
+        let cancelled = Change::Cancelled { reason: Text::parse_optional("no").unwrap() };
+        let signer = Signer::new(LogId(7), TokenKey::random().unwrap());
+        let lives = [
+            life([placed(2), paid, shipped, Change::Delivered]),
+            life([placed(1_000), cancelled]),
+            life([placed(1), Change::Cancelled { reason: None }]),
+        ];
+        for order in lives.into_iter().flatten() {
+            let loaded = VersionedOrder { order, position: Position(5) };
+            let mut wire = MessageWriter::with_capacity(0);
+            write_success(&mut wire, &loaded, &signer);
+            assert_eq!(wire.into_bytes(), success(&loaded, &signer).encode_to_vec(), "{loaded:?}");
+        }
+    }
 }

@@ -8,34 +8,43 @@
 use std::{
     collections::{HashMap, VecDeque},
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures_util::{
     FutureExt, StreamExt,
-    stream::{FuturesUnordered, Stream},
+    stream::{self, FuturesUnordered, Stream},
 };
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming};
+use tonic::Status;
 use tonic_types::pb::Status as RpcStatus;
 
-use super::{convert, layers};
+use super::{convert, errors};
 use crate::{
     application::{
-        AppError, OrderRequest,
+        AppError, CommandReply, OrderRequest,
         byte_budget::{ByteBudget, HeldBytes},
         requests::{self, Field, Target, Violations},
+        tokens::Signer,
     },
-    proto::catga::orders::v1::{self as pb, execute_commands_response::Outcome},
+    codec::wire::MessageWriter,
+    identity::{
+        Principal,
+        limits::{CallerLimits, Exceeded, Permit},
+    },
+    proto::catga::orders::v1 as pb,
     server::{
         ApiState, EventStreams,
+        access::{self, Standing},
         admission::overloaded,
-        error::{ApiError, PANIC},
+        error::{ApiError, PANIC, Reason},
     },
+    telemetry::call,
 };
 
 /// The maximum number of commands of one call that are read and not yet answered.
@@ -44,26 +53,37 @@ const MAX_OPEN: usize = 256;
 const SENDING: usize = 64;
 /// The maximum size of the replies of one call, including those of running commands, that wait for the client.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
+/// The room for a typical reply. A longer one grows its buffer.
+const USUAL_REPLY_BYTES: usize = 512;
 /// The estimated size of the first reply.
 const FIRST_REPLY_BYTES: usize = 16 * 1024;
 /// The poll interval for room for one more reply, if it is not signalled.
 const ROOM_POLL: Duration = Duration::from_millis(100);
-/// How long a command waits for admission before it is refused. No other command is read meanwhile.
+/// How long a command waits for admission before it is refused. No other command is read in the meantime.
 const MAX_KEPT: Duration = Duration::from_secs(1);
 /// The maximum length of a correlation id, in characters.
 const MAX_CORRELATION_ID_CHARS: usize = 128;
 
-/// The stream of replies.
-pub type Replies = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsResponse, Status>> + Send>>;
+/// The commands of a call.
+pub type Requests = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsRequest, Status>> + Send>>;
 
 type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 
-/// Runs every command of `requests`, and replies to each.
-pub fn run_all(context: ApiState, streams: &EventStreams, requests: Streaming<pb::ExecuteCommandsRequest>) -> Replies {
+/// Runs every command of `requests`, and replies to each, in frames of as many messages as are ready. Each is a call of the caller that `standing` verifies for it, within the limits of that one;
+/// where callers are not identified, of `caller`.
+pub fn run_all(
+    context: ApiState,
+    streams: &EventStreams,
+    caller: Principal,
+    standing: Option<Arc<Standing>>,
+    requests: Requests,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
     let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
     let room = Arc::new(Room::new(streams.share_of_read_bytes(MAX_REPLY_BYTES)));
     let execution = Execution {
         context,
+        caller,
+        standing,
         next_bytes: None,
         kept: None,
         reply_bytes: FIRST_REPLY_BYTES,
@@ -75,12 +95,26 @@ pub fn run_all(context: ApiState, streams: &EventStreams, requests: Streaming<pb
         open: 0,
         failed: None,
     };
-    tokio::spawn(execution.run(sender));
-    Box::pin(ReceiverStream::new(replies).map(move |reply| {
-        let reply = reply.map(|reply| reply.message);
+    tokio::spawn(call::carried(execution.run(sender)));
+    ReceiverStream::new(replies).ready_chunks(SENDING).flat_map(move |replies| {
+        let (messages, failed) = frame(replies);
         room.freed.notify_one();
-        reply
-    }))
+        let messages = (!messages.is_empty()).then(|| Ok(messages.into()));
+        stream::iter(messages.into_iter().chain(failed.map(Err)))
+    })
+}
+
+/// The messages of `replies`, and the status that ends the call, if it is among them.
+fn frame(replies: Vec<Result<Reply, Status>>) -> (Vec<u8>, Option<Status>) {
+    let mut messages = Vec::with_capacity(replies.iter().flatten().map(|reply| reply.message.len()).sum());
+    let mut failed = None;
+    for reply in replies {
+        match reply {
+            Ok(reply) => messages.extend_from_slice(&reply.message),
+            Err(status) => failed = Some(status),
+        }
+    }
+    (messages, failed)
 }
 
 /// The memory budget of replies.
@@ -95,34 +129,47 @@ impl Room {
         Self { bytes, freed: Notify::new() }
     }
 
-    /// Waits until there may be more room.
-    async fn more(&self) {
+    /// Waits until there may be more room, and at most for `at_most`.
+    async fn more(&self, at_most: Duration) {
         tokio::select! {
             () = self.freed.notified() => {}
             // Other calls use the same budget.
-            () = tokio::time::sleep(ROOM_POLL) => {}
+            () = tokio::time::sleep(at_most) => {}
         }
     }
 }
 
 /// A reply, with the bytes that it reserves until the client reads it.
 struct Reply {
-    message: pb::ExecuteCommandsResponse,
+    /// With the header of its frame.
+    message: Vec<u8>,
     _bytes: HeldBytes,
 }
 
 /// A command that has been read. The client's message is not kept: it may be far larger.
 struct Accepted {
     correlation_id: String,
-    request: Result<OrderRequest, Violations>,
+    request: Result<OrderRequest, ApiError>,
+    /// The size of its message, by which it counts while it runs.
+    request_bytes: usize,
+    /// The limits of its caller.
+    limits: Option<Arc<CallerLimits>>,
+    /// What audits a refusal; `None` for one that is in the audit already, and where callers are not identified.
+    standing: Option<Arc<Standing>>,
     /// The reservation for the reply.
     bytes: HeldBytes,
+    /// Whether it has been counted by the rate of its caller.
+    is_counted: bool,
+    /// Its permit among the commands of its caller, where they are bounded.
+    permit: Option<Permit>,
 }
 
 struct Execution {
     context: ApiState,
+    caller: Principal,
+    standing: Option<Arc<Standing>>,
     /// `None` once the client has sent everything.
-    requests: Option<Streaming<pb::ExecuteCommandsRequest>>,
+    requests: Option<Requests>,
     running: FuturesUnordered<Running>,
     /// The orders with a running command, and the commands queued behind it.
     waiting: HashMap<u64, VecDeque<Accepted>>,
@@ -145,8 +192,10 @@ impl Execution {
     /// Runs until every command is answered, or the client is gone.
     async fn run(mut self, replies: mpsc::Sender<Result<Reply, Status>>) {
         let draining = self.context.draining.clone();
+        let mut draining = pin!(draining.cancelled());
+        let mut lost = pin!(Standing::lost_by(self.standing.clone()));
         while self.open > 0 || self.requests.is_some() {
-            self.settle_kept();
+            let poll = self.retry_waiting();
             let would_read = self.open < MAX_OPEN && self.requests.is_some() && self.kept.is_none();
             let may_read = would_read && self.has_room();
             let lacks_room = self.kept.is_some() || (would_read && !may_read);
@@ -161,17 +210,18 @@ impl Execution {
                     place.send(Ok(answer));
                 }
                 Some((order_id, answer)) = self.running.next() => self.finish(order_id, answer),
-                () = draining.cancelled(), if self.requests.is_some() => {
+                () = &mut draining, if self.requests.is_some() => {
                     self.end(Some(ApiError::from(AppError::ShuttingDown).to_status()));
                 }
+                error = &mut lost, if self.requests.is_some() => self.end(Some(error.to_status())),
                 request = next(&mut self.requests), if may_read => match request {
                     Some(Ok(request)) => self.accept(&request),
                     Some(Err(status)) => {
-                        self.end(Some(layers::refine(status, self.context.info.max_message_bytes)));
+                        self.end(Some(errors::refine(status, self.context.info.max_message_bytes)));
                     }
                     None => self.end(None),
                 },
-                () = room.more(), if lacks_room => {}
+                () = room.more(poll), if lacks_room => {}
                 () = replies.closed() => return,
             }
         }
@@ -198,23 +248,53 @@ impl Execution {
     fn accept(&mut self, request: &pb::ExecuteCommandsRequest) {
         self.open += 1;
         let mut bytes = self.next_bytes.take().unwrap_or_else(|| HeldBytes::none(self.room.bytes.clone()));
+        // Without what the node does not know, which costs nothing once it is decoded.
+        let request_bytes = request.encoded_len();
         // A new order is about as large as its request. If there is no room for that, the reply counts once it exists.
-        let _ = bytes.set(self.reply_bytes.max(request.encoded_len()));
-        let accepted = Accepted { correlation_id: correlation_id(request), request: parse(request), bytes };
+        let _ = bytes.set(self.reply_bytes.max(request_bytes));
+        let correlation_id = correlation_id(request);
+        let standing = self.standing.clone();
+        let (request, limits, standing) = match standing.as_deref().map(Standing::reauthorize).transpose() {
+            Ok(None) => (parse(request, &self.caller).map_err(ApiError::from), None, None),
+            Ok(Some(caller)) => {
+                (parse(request, &caller.principal).map_err(ApiError::from), caller.limits.clone(), standing)
+            }
+            Err(refused) => (Err(refused), None, None),
+        };
+        let accepted = Accepted {
+            correlation_id,
+            request,
+            request_bytes,
+            limits,
+            standing,
+            bytes,
+            is_counted: false,
+            permit: None,
+        };
         self.kept = Some((accepted, Instant::now()));
     }
 
-    /// Starts the waiting command if it is admitted, and refuses it if it has waited too long.
-    fn settle_kept(&mut self) {
-        let Some((accepted, since)) = self.kept.take() else { return };
-        if self.context.admission.has_room() {
-            self.begin(accepted);
-        } else if since.elapsed() >= MAX_KEPT {
-            self.context.admission.shed();
-            self.running.push(Box::pin(async { (None, reply_to(accepted, Err(overloaded()))) }));
+    /// Starts the waiting command if it is admitted, and refuses it if it has waited too long; returns when to try again.
+    fn retry_waiting(&mut self) -> Duration {
+        let Some((mut accepted, since)) = self.kept.take() else { return ROOM_POLL };
+        let is_over = since.elapsed() >= MAX_KEPT;
+        let (refusal, poll) = match within_limits(&mut accepted) {
+            Err(exceeded) => (access::limited(&exceeded), exceeded.retry_after.min(ROOM_POLL)),
+            Ok(()) if self.context.admission.has_room() => {
+                self.begin(accepted);
+                return ROOM_POLL;
+            }
+            Ok(()) => (overloaded(), ROOM_POLL),
+        };
+        if is_over {
+            if refusal.reason == Reason::Overloaded {
+                self.context.admission.shed();
+            }
+            self.running.push(Box::pin(async { (None, reply_to(accepted, Err(refusal))) }));
         } else {
             self.kept = Some((accepted, since));
         }
+        poll
     }
 
     /// Starts a command, or queues it behind those of the same order.
@@ -234,59 +314,91 @@ impl Execution {
         }
     }
 
-    fn start(&self, order_id: Option<u64>, accepted: Accepted) {
-        let context = self.context.clone();
-        self.running.push(Box::pin(async move { (order_id, execute(&context, accepted).await) }));
-    }
-
-    fn finish(&mut self, order_id: Option<u64>, answer: Reply) {
-        // The estimate follows large replies for a while: otherwise far too many would be read as if they were small.
-        self.reply_bytes = answer.message.encoded_len().max(self.reply_bytes - self.reply_bytes / 64);
-        self.answered.push_back(answer);
-        let Some(id) = order_id else {
-            return;
-        };
-        match self.waiting.get_mut(&id).and_then(VecDeque::pop_front) {
-            Some(accepted) => self.start(order_id, accepted),
-            None => {
-                self.waiting.remove(&id);
+    fn start(&mut self, order_id: Option<u64>, accepted: Accepted) {
+        let mut next = Some(accepted);
+        while let Some(accepted) = next.take() {
+            let context = self.context.clone();
+            let mut work: Running = Box::pin(async move { (order_id, execute(&context, accepted).await) });
+            // On a store in memory most commands end at once, and need no place among the running ones.
+            match work.as_mut().now_or_never() {
+                Some((_, answer)) => next = self.answer(order_id, answer),
+                None => self.running.push(work),
             }
         }
     }
+
+    fn finish(&mut self, order_id: Option<u64>, answer: Reply) {
+        if let Some(next) = self.answer(order_id, answer) {
+            self.start(order_id, next);
+        }
+    }
+
+    /// Queues a reply; returns the next command for its order.
+    fn answer(&mut self, order_id: Option<u64>, answer: Reply) -> Option<Accepted> {
+        // The estimate follows large replies for a while: otherwise far too many would be read as if they were small.
+        self.reply_bytes = answer.message.len().max(self.reply_bytes - self.reply_bytes / 64);
+        self.answered.push_back(answer);
+        let id = order_id?;
+        let next = self.waiting.get_mut(&id).and_then(VecDeque::pop_front);
+        if next.is_none() {
+            self.waiting.remove(&id);
+        }
+        next
+    }
 }
 
-async fn next(
-    requests: &mut Option<Streaming<pb::ExecuteCommandsRequest>>,
-) -> Option<Result<pb::ExecuteCommandsRequest, Status>> {
+/// Counts a command as a call of its caller.
+fn within_limits(accepted: &mut Accepted) -> Result<(), Exceeded> {
+    let Some(limits) = &accepted.limits else { return Ok(()) };
+    if !accepted.is_counted {
+        limits.call()?;
+        accepted.is_counted = true;
+    }
+    if accepted.permit.is_none() {
+        accepted.permit = limits.command()?;
+    }
+    Ok(())
+}
+
+async fn next(requests: &mut Option<Requests>) -> Option<Result<pb::ExecuteCommandsRequest, Status>> {
     requests.as_mut()?.next().await
 }
 
 async fn execute(context: &ApiState, mut accepted: Accepted) -> Reply {
-    let request = std::mem::replace(&mut accepted.request, Err(Violations::default()));
+    let request = std::mem::replace(&mut accepted.request, Err(Violations::default().into()));
     // A panic ends one command, like one unary call, but not the others of this call.
     let work = AssertUnwindSafe(run(context, request)).catch_unwind();
-    let outcome = context.admission.join().run(work).await;
-    reply_to(accepted, outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC))))
+    let outcome = context.admission.join(accepted.request_bytes).run(work).await;
+    let outcome = outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC)));
+    if let (Some(standing), Err(error)) = (&accepted.standing, &outcome) {
+        standing.refused(error.reason);
+    }
+    reply_to(accepted, outcome)
 }
 
-async fn run(context: &ApiState, request: Result<OrderRequest, Violations>) -> Result<pb::CommandSuccess, ApiError> {
+async fn run(context: &ApiState, request: Result<OrderRequest, ApiError>) -> Result<(CommandReply, Signer), ApiError> {
     let reply = context.mediator.execute(request?).await?;
-    Ok(convert::success(&reply, &context.log()?))
+    Ok((reply, context.log()?))
 }
 
-fn reply_to(accepted: Accepted, outcome: Result<pb::CommandSuccess, ApiError>) -> Reply {
-    let Accepted { correlation_id, mut bytes, .. } = accepted;
-    let outcome = match outcome {
-        Ok(success) => Outcome::Success(success),
-        Err(error) => Outcome::Error(to_rpc_status(&error)),
-    };
-    let message = pb::ExecuteCommandsResponse { correlation_id, outcome: Some(outcome) };
+fn reply_to(accepted: Accepted, outcome: Result<(CommandReply, Signer), ApiError>) -> Reply {
+    let Accepted { correlation_id, mut bytes, permit, .. } = accepted;
+    drop(permit);
+    let mut wire = MessageWriter::with_capacity(USUAL_REPLY_BYTES);
+    wire.framed(|wire| {
+        wire.text(1, &correlation_id);
+        match outcome {
+            Ok((reply, log)) => wire.message(2, |wire| convert::write_success(wire, &reply, &log)),
+            Err(error) => wire.encoded(3, &to_rpc_status(&error).encode_to_vec()),
+        }
+    });
+    let message = wire.into_bytes();
     // If the reply is larger than its reservation, no further command is read before the client has read some replies.
-    let _ = bytes.set(message.encoded_len());
+    let _ = bytes.set(message.len());
     Reply { message, _bytes: bytes }
 }
 
-fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violations> {
+fn parse(request: &pb::ExecuteCommandsRequest, caller: &Principal) -> Result<OrderRequest, Violations> {
     let mut violations = Violations::default();
     if request.correlation_id.chars().nth(MAX_CORRELATION_ID_CHARS).is_some() {
         let description = format_args!("must have at most {MAX_CORRELATION_ID_CHARS} characters");
@@ -296,7 +408,7 @@ fn parse(request: &pb::ExecuteCommandsRequest) -> Result<OrderRequest, Violation
         violations.add(Field::Command, "must be set");
         return Err(violations);
     };
-    requests::command(violations, convert::command(command))
+    requests::command(violations, convert::command(command), caller)
 }
 
 /// The correlation id of the reply. One that is too long is refused, and truncated in the reply.
@@ -307,7 +419,6 @@ fn correlation_id(request: &pb::ExecuteCommandsRequest) -> String {
 }
 
 fn to_rpc_status(error: &ApiError) -> RpcStatus {
-    use prost::Message;
     let status = error.to_status();
     // The details are the encoded google.rpc.Status already.
     RpcStatus::decode(status.details()).unwrap_or_else(|_| RpcStatus {

@@ -30,28 +30,28 @@ pub struct GrpcHealthReporter {
     reporter: HealthReporter,
     ready_names: Vec<String>,
     /// The last reported readiness: reporting it again would wake every Watch for nothing.
-    told: Option<bool>,
+    reported: Option<bool>,
 }
 
 impl GrpcHealthReporter {
     /// Reports through `reporter`; NOT_SERVING until changed.
     pub async fn new(reporter: HealthReporter) -> Self {
-        let mut door = Self { reporter, ready_names: service_names().collect(), told: None };
-        door.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
-        door.set_ready(false).await;
-        door
+        let mut health_reporter = Self { reporter, ready_names: service_names().collect(), reported: None };
+        health_reporter.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
+        health_reporter.set_ready(false).await;
+        health_reporter
     }
 
     /// Sets the status of everything but `liveness`.
     pub async fn set_ready(&mut self, is_ready: bool) {
-        if self.told == Some(is_ready) {
+        if self.reported == Some(is_ready) {
             return;
         }
         for name in &self.ready_names {
             self.reporter.set_service_status(name, status(is_ready)).await;
         }
         // Recorded last: if this future is dropped halfway, everything is reported again.
-        self.told = Some(is_ready);
+        self.reported = Some(is_ready);
     }
 
     /// Updates `liveness` until `stop`. Runs outside the monitor because it reports the monitor's own liveness.
@@ -103,9 +103,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_monitor_that_no_longer_runs_makes_liveness_fail_until_it_runs_again() {
         let (reporter, _) = tonic_health::server::health_reporter();
-        let door = GrpcHealthReporter::new(reporter.clone()).await;
+        let grpc_health = GrpcHealthReporter::new(reporter.clone()).await;
         let health = Arc::new(Health::new(Vec::new(), CancellationToken::new()));
-        tokio::spawn(door.watch_liveness(Arc::clone(&health), CancellationToken::new()));
+        tokio::spawn(grpc_health.watch_liveness(Arc::clone(&health), CancellationToken::new()));
         let (serving, not_serving) = (1, 2);
         tokio::time::sleep(Duration::from_secs(20)).await;
         assert_eq!(liveness(&reporter).await, serving);

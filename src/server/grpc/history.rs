@@ -1,27 +1,30 @@
 //! `catga.orders.v1.OrderHistoryService`.
 
-use std::{pin::Pin, time::Duration};
+use std::time::Duration;
 
-use futures_util::stream::{self, Stream};
+use http::Extensions;
 use tonic::{Request, Response, Status};
 
-use super::convert::{all_good, kind_from_proto, revision_to_proto};
+use super::{
+    convert::{ensure_valid, kind_from_proto},
+    streams::{self, Of, Replies},
+};
 use crate::{
     application::{
         event_filter::EventFilter,
-        event_streams::{EventStream, Follow, Item},
+        event_streams::{EventStream, Follow},
         limits::MAX_FILTER_VALUES,
         requests::{self, Field, FieldPath, Violations},
-        tokens::{self, Signer},
+        tokens::Signer,
     },
-    codec::EncodedEvent,
     domain::text::CustomerIdRule,
-    ports::event_store::{LogPoint, Revision},
-    proto::catga::orders::v1::{
-        self as pb, order_history_service_server::OrderHistoryService, stream_events_response,
-        stream_order_history_response,
+    ports::event_store::LogPoint,
+    proto::catga::orders::v1::{self as pb, order_history_service_server::OrderHistoryService},
+    server::{
+        ApiState,
+        error::ApiError,
+        principal::{following, reading},
     },
-    server::{ApiState, error::ApiError},
 };
 
 const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(15);
@@ -39,10 +42,45 @@ impl History {
     pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
-}
 
-/// A stream of replies.
-pub type Replies<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
+    /// The history of an order, for a caller with `extensions`; its cursors are those of the log.
+    ///
+    /// # Errors
+    /// As in the table of reasons.
+    pub async fn of_order(
+        &self,
+        request: &pb::StreamOrderHistoryRequest,
+        extensions: &Extensions,
+    ) -> Result<(EventStream, Signer), ApiError> {
+        let streams = self.context.streams_of(extensions);
+        let mut violations = Violations::default();
+        let order_id = violations.order_id(Field::OrderId, &request.order_id);
+        let from = requests::from_revision(&mut violations, request.from_revision);
+        let (order_id, from) = violations.finish(order_id.zip(from))?;
+        let bounds = streams.of_follower()?;
+        let follow = if request.follow { Follow::Yes } else { Follow::No };
+        let scope = reading(extensions);
+        let events = self.context.event_log.order_history(order_id, from, &scope, follow, bounds).await?;
+        Ok((events, self.context.log()?))
+    }
+
+    /// The events of all orders, as [`History::of_order`].
+    ///
+    /// # Errors
+    /// As in the table of reasons.
+    pub async fn of_all(
+        &self,
+        request: &pb::StreamEventsRequest,
+        extensions: &Extensions,
+    ) -> Result<(EventStream, Signer), ApiError> {
+        let streams = self.context.streams_of(extensions);
+        let (after, filter, heartbeat) = parse(request, self.context.known_log().as_ref())?;
+        let bounds = streams.of_follower()?;
+        let follow = if request.follow { Follow::WithHeartbeats(heartbeat) } else { Follow::No };
+        let events = self.context.event_log.events(after, filter, &following(extensions), follow, bounds).await?;
+        Ok((events, self.context.log()?))
+    }
+}
 
 #[tonic::async_trait]
 impl OrderHistoryService for History {
@@ -53,29 +91,16 @@ impl OrderHistoryService for History {
         &self,
         request: Request<pb::StreamOrderHistoryRequest>,
     ) -> Result<Response<Self::StreamOrderHistoryStream>, Status> {
-        let streams = self.context.streams_of(request.extensions());
-        let request = request.into_inner();
-        let mut violations = Violations::default();
-        let order_id = violations.order_id(Field::OrderId, &request.order_id);
-        let from = requests::from_revision(&mut violations, request.from_revision);
-        let (order_id, from) = violations.finish(order_id.zip(from)).map_err(ApiError::from)?;
-        let bounds = streams.of_follower().map_err(ApiError::from)?;
-        let follow = if request.follow { Follow::Yes } else { Follow::No };
-        let history = self.context.event_log.order_history(order_id, from, follow, bounds).await;
-        Ok(Response::new(order_history(history.map_err(ApiError::from)?, self.context.log()?)))
+        let (events, log) = self.of_order(request.get_ref(), request.extensions()).await?;
+        Ok(Response::new(streams::messages(streams::of_events(Of::Order, events, log))))
     }
 
     async fn stream_events(
         &self,
         request: Request<pb::StreamEventsRequest>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
-        let streams = self.context.streams_of(request.extensions());
-        let request = request.into_inner();
-        let (after, filter, heartbeat) = parse(&request, self.context.known_log().as_ref())?;
-        let bounds = streams.of_follower().map_err(ApiError::from)?;
-        let follow = if request.follow { Follow::WithHeartbeats(heartbeat) } else { Follow::No };
-        let events = self.context.event_log.events(after, filter, follow, bounds).await.map_err(ApiError::from)?;
-        Ok(Response::new(all_events(events, self.context.log()?)))
+        let (events, log) = self.of_all(request.get_ref(), request.extensions()).await?;
+        Ok(Response::new(streams::messages(streams::of_events(Of::All, events, log))))
     }
 }
 
@@ -100,7 +125,7 @@ fn parse(
     };
     let filter = parse_filter(&mut violations, request);
     let heartbeat = parse_heartbeat(&mut violations, request.heartbeat_interval.as_ref());
-    all_good(violations)?;
+    ensure_valid(violations)?;
     Ok((after, filter, heartbeat))
 }
 
@@ -143,54 +168,4 @@ fn parse_heartbeat(violations: &mut Violations, interval: Option<&prost_types::D
             DEFAULT_HEARTBEAT
         }
     }
-}
-
-/// One message of a stream, of either kind.
-enum Shown {
-    Event(EncodedEvent),
-    CaughtUp(Revision),
-    Heartbeat,
-}
-
-fn order_history(history: EventStream, log: Signer) -> Replies<pb::StreamOrderHistoryResponse> {
-    use stream_order_history_response::Item;
-    replies(history, move |point, shown| {
-        let item = match shown {
-            Shown::Event(event) => Some(Item::Event(event)),
-            Shown::CaughtUp(revision) => Some(Item::CaughtUp(pb::CaughtUp { revision: revision_to_proto(revision) })),
-            Shown::Heartbeat => None,
-        };
-        pb::StreamOrderHistoryResponse { cursor: tokens::encode_cursor(&log, point), item }
-    })
-}
-
-fn all_events(events: EventStream, log: Signer) -> Replies<pb::StreamEventsResponse> {
-    use stream_events_response::Item;
-    replies(events, move |point, shown| {
-        let item = match shown {
-            Shown::Event(event) => Item::Event(event),
-            Shown::CaughtUp(_) => Item::CaughtUp(pb::CaughtUp { revision: 0 }),
-            Shown::Heartbeat => Item::Heartbeat(pb::Heartbeat {}),
-        };
-        pb::StreamEventsResponse { cursor: tokens::encode_cursor(&log, point), item: Some(item) }
-    })
-}
-
-/// The items of `events` as messages, until its end or an error.
-fn replies<M: Send + 'static>(
-    events: EventStream,
-    message: impl Fn(LogPoint, Shown) -> M + Send + 'static,
-) -> Replies<M> {
-    Box::pin(stream::unfold((events, message), |(mut events, message)| async move {
-        let reply = match events.next().await? {
-            Ok(Item::Event(event)) => {
-                let point = LogPoint::after(&event);
-                Ok(message(point, Shown::Event(EncodedEvent(event.payload))))
-            }
-            Ok(Item::CaughtUp) => Ok(message(events.point(), Shown::CaughtUp(events.revision()))),
-            Ok(Item::Heartbeat) => Ok(message(events.point(), Shown::Heartbeat)),
-            Err(error) => Err(ApiError::from(error).to_status()),
-        };
-        Some((reply, (events, message)))
-    }))
 }

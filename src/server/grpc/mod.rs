@@ -3,16 +3,24 @@
 pub mod admin;
 pub mod commands;
 pub mod convert;
+pub mod direct;
+pub mod edge;
+pub mod errors;
 pub mod execute;
+pub mod frames;
+pub mod header_names;
 pub mod health;
 pub mod history;
 pub mod ids;
-pub mod layers;
+pub mod log_level;
+pub mod plain;
 pub mod queries;
 pub mod request;
+pub mod services;
+pub mod streams;
 pub mod system;
 
-use std::error::Error;
+use std::{error::Error, sync::Arc};
 
 use prost::Message;
 use tonic::{Response, codec::CompressionEncoding, service::Routes};
@@ -21,6 +29,13 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
+use self::{
+    commands::Commands,
+    direct::Direct,
+    history::History,
+    queries::Queries,
+    services::{All, Services},
+};
 use super::ApiState;
 use crate::proto::{
     self,
@@ -42,22 +57,27 @@ const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
 ///
 /// # Errors
 /// If the embedded descriptors cannot be parsed.
-pub fn routes(
+pub fn services(
     context: &ApiState,
     health: HealthReporter,
     has_reflection: bool,
-) -> Result<Routes, Box<dyn Error + Send + Sync>> {
+) -> Result<Services, Box<dyn Error + Send + Sync>> {
     let max_bytes = context.info.max_message_bytes;
     // The same bounds for every service; the generated servers share no trait to set them once.
-    let commands = OrderCommandServiceServer::new(commands::Commands::new(context.clone()))
+    let direct = Arc::new(Direct {
+        commands: Arc::new(Commands::new(context.clone())),
+        queries: Arc::new(Queries::new(context.clone())),
+        history: Arc::new(History::new(context.clone())),
+    });
+    let commands = OrderCommandServiceServer::from_arc(Arc::clone(&direct.commands))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let queries = OrderQueryServiceServer::new(queries::Queries::new(context.clone()))
+    let queries = OrderQueryServiceServer::from_arc(Arc::clone(&direct.queries))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let history = OrderHistoryServiceServer::new(history::History::new(context.clone()))
+    let history = OrderHistoryServiceServer::from_arc(Arc::clone(&direct.history))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
@@ -80,9 +100,7 @@ pub fn routes(
             // Not a service, but the types of error details: with them grpcurl can show the details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let routes = Routes::new(commands)
-        .add_service(queries)
-        .add_service(history)
+    let routes = Routes::new(history)
         .add_service(ids)
         .add_service(system)
         .add_service(admin)
@@ -91,7 +109,7 @@ pub fn routes(
         true => routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?),
         false => routes,
     };
-    Ok(routes.prepare())
+    Ok(All { direct, commands, queries, others: routes.prepare().into_axum_router() }.into())
 }
 
 /// A unary reply, compressed only where that is worthwhile.

@@ -1,11 +1,15 @@
 //! `catga.orders.v1.OrderQueryService`.
 
+use std::sync::Arc;
+
+use http::Extensions;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{convert, reply};
+use super::{convert, frames::Whole, reply};
 use crate::{
     application::{
+        AppError, Scope, VersionedOrder,
         limits::MAX_BATCH_SIZE,
         queries::{BatchGetOrders, GetOrder, GetOrderStats},
         requests::{self, Field, FieldPath, GetOrderDraft, ListDraft, ListRequest, UntilDraft, Violations},
@@ -16,7 +20,14 @@ use crate::{
     domain::{money::Currency, timestamp::Timestamp},
     ports::read_model::{ListOrder, Row},
     proto::catga::orders::v1::{self as pb, order_query_service_server::OrderQueryService},
-    server::{ApiState, error::ApiError},
+    server::{
+        ApiState,
+        call::sent_bytes,
+        error::ApiError,
+        event_streams::{Room, SentBytes},
+        large::{LARGE_BYTES, Reserved},
+        principal::reading,
+    },
 };
 
 /// The OrderQueryService.
@@ -31,25 +42,36 @@ impl Queries {
     pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
+
+    /// Reads an order for a caller with `extensions`.
+    ///
+    /// # Errors
+    /// As in the table of reasons.
+    pub async fn answer(&self, request: &pb::GetOrderRequest, extensions: &Extensions) -> Result<Whole, Status> {
+        let query =
+            get_order(request, reading(extensions), self.context.known_log().as_ref()).map_err(ApiError::from)?;
+        let loaded = self.context.mediator.get_order(query).await.map_err(ApiError::from)?;
+        let token = tokens::encode_token(&self.context.log()?, loaded.position);
+        Ok(Whole::written(|wire| {
+            wire.message(1, |wire| convert::write_order(wire, &loaded.order));
+            wire.text(2, &token);
+        }))
+    }
 }
 
 #[tonic::async_trait]
 impl OrderQueryService for Queries {
     async fn get_order(&self, request: Request<pb::GetOrderRequest>) -> Result<Response<pb::GetOrderResponse>, Status> {
-        let query = get_order(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
-        let loaded = self.context.mediator.get_order(query).await.map_err(ApiError::from)?;
-        let log = self.context.log()?;
-        Ok(reply(pb::GetOrderResponse {
-            order: Some(convert::order_to_proto(&loaded.order)),
-            consistency_token: tokens::encode_token(&log, loaded.position),
-        }))
+        Ok(reply(self.answer(request.get_ref(), request.extensions()).await?.decode()?))
     }
 
     async fn list_orders(
         &self,
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
-        let query = list_orders(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
+        let scope = reading(request.extensions());
+        let query =
+            list_orders(request.get_ref(), &scope, self.context.known_log().as_ref()).map_err(ApiError::from)?;
         let page = self.context.mediator.list_orders(query.list.clone()).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         let next = page.answer.next.map(|last| query.next_page_token(&log, last));
@@ -68,9 +90,9 @@ impl OrderQueryService for Queries {
         let log = self.context.known_log();
         let consistency = convert::consistency(request.get_ref().consistency.as_ref());
         let consistency = requests::consistency(&mut violations, consistency, log.as_ref());
-        convert::all_good(violations)?;
-        let found =
-            self.context.mediator.get_order_stats(GetOrderStats { consistency }).await.map_err(ApiError::from)?;
+        convert::ensure_valid(violations)?;
+        let query = GetOrderStats { consistency, scope: reading(request.extensions()) };
+        let found = self.context.mediator.get_order_stats(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         let stats = OrderStats::of(&found.answer).map_err(ApiError::internal)?;
         Ok(reply(stats_to_proto(&stats, tokens::encode_token(&log, found.position))))
@@ -80,28 +102,59 @@ impl OrderQueryService for Queries {
         &self,
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
-        let query = batch_get_orders(request.get_ref(), self.context.known_log().as_ref()).map_err(ApiError::from)?;
+        let (scope, log) = (reading(request.extensions()), self.context.known_log());
+        let query = batch_get_orders(request.get_ref(), scope, log.as_ref()).map_err(ApiError::from)?;
         let found = self.context.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
         // A missing order is missing as of the end of the log that the reply is at least as fresh as.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());
-        let response = pb::BatchGetOrdersResponse {
+        let mut response = pb::BatchGetOrdersResponse {
             not_found_order_ids: missing.map(|(id, _)| id.clone()).collect(),
-            orders: found.iter().flatten().map(|loaded| convert::order_to_proto(&loaded.order)).collect(),
+            orders: Vec::with_capacity(found.len()),
             consistency_token: tokens::encode_token(&log, freshest),
         };
-        if response.encoded_len() > MAX_REPLY_BYTES {
-            return Err(ApiError::reply_too_large(MAX_REPLY_BYTES).to_status());
-        }
-        Ok(reply(response))
+        let mut held = sent_bytes(request.extensions());
+        add_orders(&mut response, &found, &mut held).await?;
+        let mut reply = reply(response);
+        Reserved::hand_over(held, reply.extensions_mut());
+        Ok(reply)
     }
 }
 
 /// The default limit of gRPC clients: a larger reply would fail in the client without a reason. No other unary reply can be as large.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
+/// The messages that are made before other tasks have their turn.
+const TURN_BYTES: usize = 64 * 1024;
 
-fn get_order(request: &pb::GetOrderRequest, log: Option<&Signer>) -> Result<GetOrder, Violations> {
+/// Adds the orders that were `found`. Their bytes are reserved in `held` as they are added, and no order is made for a reply that is too large.
+async fn add_orders(
+    response: &mut pb::BatchGetOrdersResponse,
+    found: &[Option<Arc<VersionedOrder>>],
+    held: &mut SentBytes,
+) -> Result<(), ApiError> {
+    let (mut bytes, mut turn_began_at) = (response.encoded_len(), 0);
+    for loaded in found.iter().flatten() {
+        let order = convert::order_to_proto(&loaded.order);
+        let length = order.encoded_len();
+        bytes += 1 + prost::length_delimiter_len(length) + length;
+        if bytes > MAX_REPLY_BYTES {
+            return Err(ApiError::reply_too_large(MAX_REPLY_BYTES));
+        }
+        // Smaller replies do not count.
+        if bytes as u64 > LARGE_BYTES && held.set(bytes) == Room::None {
+            return Err(AppError::Overloaded.into());
+        }
+        response.orders.push(order);
+        if bytes - turn_began_at >= TURN_BYTES {
+            turn_began_at = bytes;
+            tokio::task::yield_now().await;
+        }
+    }
+    Ok(())
+}
+
+fn get_order(request: &pb::GetOrderRequest, scope: Scope, log: Option<&Signer>) -> Result<GetOrder, Violations> {
     use pb::get_order_request::At;
     let until = match &request.at {
         None => UntilDraft::Latest,
@@ -113,10 +166,14 @@ fn get_order(request: &pb::GetOrderRequest, log: Option<&Signer>) -> Result<GetO
         until: Some(until),
         consistency: convert::consistency(request.consistency.as_ref()),
     };
-    requests::get_order(Violations::default(), draft, log)
+    requests::get_order(Violations::default(), draft, scope, log)
 }
 
-fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: Option<&Signer>) -> Result<BatchGetOrders, Violations> {
+fn batch_get_orders(
+    request: &pb::BatchGetOrdersRequest,
+    scope: Scope,
+    log: Option<&Signer>,
+) -> Result<BatchGetOrders, Violations> {
     let mut violations = Violations::default();
     let consistency = requests::consistency(&mut violations, convert::consistency(request.consistency.as_ref()), log);
     if request.order_ids.is_empty() || request.order_ids.len() > MAX_BATCH_SIZE {
@@ -126,10 +183,14 @@ fn batch_get_orders(request: &pb::BatchGetOrdersRequest, log: Option<&Signer>) -
     let ids = request.order_ids.iter().enumerate();
     let order_ids: Vec<_> =
         ids.filter_map(|(index, id)| violations.order_id(FieldPath::Element(Field::OrderIds, index), id)).collect();
-    violations.finish(Some(BatchGetOrders { order_ids, consistency }))
+    violations.finish(Some(BatchGetOrders { order_ids, consistency, scope }))
 }
 
-fn list_orders(request: &pb::ListOrdersRequest, log: Option<&Signer>) -> Result<ListRequest, Violations> {
+fn list_orders(
+    request: &pb::ListOrdersRequest,
+    scope: &Scope,
+    log: Option<&Signer>,
+) -> Result<ListRequest, Violations> {
     let order = match pb::OrderBy::try_from(request.order_by) {
         Ok(pb::OrderBy::Unspecified) => Ok(None),
         Ok(pb::OrderBy::CreatedDesc) => Ok(Some(ListOrder::NewestFirst)),
@@ -146,7 +207,7 @@ fn list_orders(request: &pb::ListOrdersRequest, log: Option<&Signer>) -> Result<
         order,
         consistency: convert::consistency(request.consistency.as_ref()),
     };
-    requests::list_orders(Violations::default(), draft, log)
+    requests::list_orders(Violations::default(), draft, scope, log)
 }
 
 fn row_to_proto(row: &Row) -> pb::OrderSummary {
@@ -193,7 +254,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sum_is_exact_beyond_64_bits_and_told_as_the_largest_number_beyond_what_the_proto_holds() {
+    fn a_sum_is_exact_beyond_64_bits_and_saturates_at_the_limit_of_the_proto() {
         let parts = |code, minor| {
             let money = large_money(Currency::parse(code).unwrap(), minor);
             (money.units, money.nanos)

@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 use super::reply;
 use crate::{
     application::{AppError, tokens},
+    circuit_breaker::{BreakerState, BreakerView, CircuitBreaker},
     codec::timestamp_to_proto,
     domain::order::item::MAX_QUANTITY,
     ports::event_store::Durability,
@@ -56,6 +57,8 @@ impl SystemService for System {
             datacenter_id: self.context.ids.node().datacenter_id().into(),
             worker_id: self.context.ids.node().worker_id().into(),
             durability_detail: self.context.store.durability_detail().unwrap_or_default(),
+            authentication: info.authentication.name().to_owned(),
+            security_warning: info.security_warning.unwrap_or_default().to_owned(),
         }))
     }
 
@@ -66,17 +69,25 @@ impl SystemService for System {
         Ok(reply(pb::GetClusterResponse { cluster: Some(cluster(&self.context).await?) }))
     }
 
+    async fn list_circuit_breakers(
+        &self,
+        _request: Request<pb::ListCircuitBreakersRequest>,
+    ) -> Result<Response<pb::ListCircuitBreakersResponse>, Status> {
+        let circuit_breakers = self.context.breakers.iter().map(|breaker| circuit_breaker(breaker)).collect();
+        Ok(reply(pb::ListCircuitBreakersResponse { circuit_breakers }))
+    }
+
     type WatchClusterStream = Pin<Box<dyn Stream<Item = Result<pb::WatchClusterResponse, Status>> + Send>>;
 
     async fn watch_cluster(
         &self,
         request: Request<pb::WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        let place = self.context.streams_of(request.extensions()).enter().map_err(ApiError::from)?;
-        let watched = stream::try_unfold((self.context.clone(), None, place), |(context, last, place)| async move {
+        let permit = self.context.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
+        let watched = stream::try_unfold((self.context.clone(), None, permit), |(context, last, permit)| async move {
             let next = changed(&context, last.as_ref()).await?;
             let response = pb::WatchClusterResponse { cluster: Some(next.clone()) };
-            Ok::<_, Status>(Some((response, (context, Some(next), place))))
+            Ok::<_, Status>(Some((response, (context, Some(next), permit))))
         });
         Ok(Response::new(Box::pin(watched)))
     }
@@ -111,7 +122,32 @@ async fn cluster(context: &ApiState) -> Result<pb::Cluster, Status> {
         lag: i64::try_from(node.lag).unwrap_or(i64::MAX),
         is_this_node: node.name == context.cluster.this_node(),
     });
-    Ok(pb::Cluster { mode: mode(context).into(), nodes: nodes.collect() })
+    let takeovers = context.cluster.takeovers().into_iter().map(|takeover| pb::Takeover {
+        noticed_at: Some(timestamp_to_proto(takeover.at)),
+        role: takeover.role,
+        from_node: takeover.from,
+        to_node: takeover.to,
+    });
+    Ok(pb::Cluster { mode: mode(context).into(), nodes: nodes.collect(), takeovers: takeovers.collect() })
+}
+
+fn circuit_breaker(breaker: &CircuitBreaker) -> pb::CircuitBreaker {
+    let (BreakerView { state, failures, retry_after }, options) = (breaker.view(), breaker.options());
+    let state = match state {
+        BreakerState::Closed => pb::CircuitBreakerState::Closed,
+        BreakerState::HalfOpen => pb::CircuitBreakerState::HalfOpen,
+        BreakerState::Open => pb::CircuitBreakerState::Open,
+    };
+    let number = |count: u32| i32::try_from(count).unwrap_or(i32::MAX);
+    pb::CircuitBreaker {
+        name: breaker.name().to_owned(),
+        state: state.into(),
+        failures: number(failures),
+        retry_after: retry_after.and_then(|time| time.try_into().ok()),
+        failures_to_open: number(options.failures_to_open),
+        successes_to_close: number(options.successes_to_close),
+        open_for: options.open_for.try_into().ok(),
+    }
 }
 
 fn mode(context: &ApiState) -> pb::Mode {

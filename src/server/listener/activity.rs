@@ -13,8 +13,6 @@ use std::{
     time::Duration,
 };
 
-use axum::body::Body;
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -175,11 +173,11 @@ pub(super) struct Counting<S> {
     pub activity: Arc<Activity>,
 }
 
-impl<S> Service<Request<Incoming>> for Counting<S>
+impl<S, B> Service<Request<Incoming>> for Counting<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<CountedBody>;
+    type Response = Response<CountedBody<B>>;
     type Error = Infallible;
     type Future = Counted<S::Future>;
 
@@ -202,8 +200,8 @@ pin_project! {
     }
 }
 
-impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Counted<F> {
-    type Output = Result<Response<CountedBody>, Infallible>;
+impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Counted<F> {
+    type Output = Result<Response<CountedBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -215,18 +213,18 @@ impl<F: Future<Output = Result<Response<Body>, Infallible>>> Future for Counted<
 
 pin_project! {
     /// The body of a response, until it has been handed over.
-    pub(super) struct CountedBody {
+    pub(super) struct CountedBody<B> {
         #[pin]
-        body: Body,
+        body: B,
         _open: Option<OpenRequest>,
     }
 }
 
-impl HttpBody for CountedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
+impl<B: HttpBody> HttpBody for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         self.project().body.poll_frame(task)
     }
 
@@ -259,7 +257,7 @@ mod tests {
         tokio::time::sleep(SECOND).await;
         assert!(connections.evict_idlest(SECOND), "each only once");
         assert!(second.activity.evicted.is_cancelled());
-        assert!(!connections.evict_idlest(Duration::ZERO), "what has work is never ended");
+        assert!(!connections.evict_idlest(Duration::ZERO), "a busy connection is never evicted");
         drop(busy);
         drop((second, third));
         assert_eq!(connections.open().connections.len(), 1);

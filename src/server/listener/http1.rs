@@ -16,9 +16,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use axum::body::Body;
-use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -31,8 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tower::Service;
 
 use super::{
-    HEADER_READ_TIMEOUT, LINGER, LINGER_BYTES,
+    HEADER_READ_TIMEOUT,
     activity::{Activity, OpenRequest},
+    first_bytes::{LINGER, LINGER_BYTES},
 };
 
 /// The state of one connection.
@@ -114,35 +112,50 @@ pub(super) struct Announcing<S> {
     pub announced: CancellationToken,
 }
 
-impl<S> Service<Request<Incoming>> for Announcing<S>
+impl<S, B> Service<Request<Incoming>> for Announcing<S>
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible>,
-    S::Future: Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<Body>;
+    type Response = Response<OpenBody<B>>;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = Announced<S::Future>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let open = Open::begin(&self.course);
-        let announced = self.announced.clone();
-        let reply = self.inner.call(request);
-        async move {
-            let mut response = reply.await?;
-            let headers = response.headers_mut();
-            if announced.is_cancelled() || open.course.is_announced.load(Ordering::Acquire) {
-                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-            } else if !headers.contains_key(header::CONNECTION) {
-                // Clients that honour it do not send the next request into a closing connection.
-                headers.insert(HeaderName::from_static("keep-alive"), keep_alive());
-            }
-            Ok(response.map(|body| Body::new(OpenBody { body, _open: open })))
+        let open = Some(Open::begin(&self.course));
+        Announced { announced: self.announced.clone(), reply: self.inner.call(request), open }
+    }
+}
+
+pin_project! {
+    /// A pending response, which says whether and how long the connection is kept.
+    pub(super) struct Announced<F> {
+        #[pin]
+        reply: F,
+        open: Option<Open>,
+        announced: CancellationToken,
+    }
+}
+
+impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announced<F> {
+    type Output = Result<Response<OpenBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.reply.poll(task))?;
+        let open = this.open.take();
+        let is_announced = open.as_ref().is_some_and(|open| open.course.is_announced.load(Ordering::Acquire));
+        let headers = response.headers_mut();
+        if is_announced || this.announced.is_cancelled() {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if !headers.contains_key(header::CONNECTION) {
+            // Clients that honour it do not send the next request into a closing connection.
+            headers.insert(HeaderName::from_static("keep-alive"), keep_alive());
         }
-        .boxed()
+        Poll::Ready(Ok(response.map(|body| OpenBody { body, _open: open })))
     }
 }
 
@@ -154,18 +167,18 @@ fn keep_alive() -> HeaderValue {
 
 pin_project! {
     /// The body of a response, until it has been handed over.
-    struct OpenBody {
+    pub(super) struct OpenBody<B> {
         #[pin]
-        body: Body,
-        _open: Open,
+        body: B,
+        _open: Option<Open>,
     }
 }
 
-impl HttpBody for OpenBody {
-    type Data = Bytes;
-    type Error = axum::Error;
+impl<B: HttpBody> HttpBody for OpenBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         self.project().body.poll_frame(task)
     }
 

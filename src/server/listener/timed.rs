@@ -104,7 +104,7 @@ mod tests {
     use super::{super::activity::Connections, *};
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_takes_nothing_has_a_minute_from_the_last_byte_that_it_took() {
+    async fn a_client_that_reads_nothing_has_a_minute_from_its_last_read() {
         let (server, mut client) = tokio::io::duplex(10);
         let entered = Connections::default().enter();
         let mut server = Timed::new(server, Arc::clone(&entered.activity), Duration::from_secs(60));

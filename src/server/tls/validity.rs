@@ -82,7 +82,7 @@ impl Validity {
         };
         let what = match self.used_for {
             Use::Server => "the TLS certificate",
-            Use::ClientCa => "a certificate that signs those of clients",
+            Use::ClientCa => "a CA certificate of clients",
         };
         let consequence = match self.used_for {
             Use::Server if left < 0 || now < self.from => ": clients will refuse it",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_first_counts_for_each_use_and_what_is_no_certificate_does_not() {
+    fn the_earliest_expiry_counts_for_each_use_and_an_unreadable_certificate_does_not() {
         let key = rcgen::KeyPair::generate().unwrap();
         let signed_until = |year| {
             let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

@@ -12,6 +12,7 @@ use std::{
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use flate2::read::GzDecoder;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use metrics::Counter;
 use parking_lot::Mutex;
 use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep};
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     application::{
+        admission::weigh,
         byte_budget::{ByteBudget, HeldBytes},
         requests::Field,
     },
@@ -72,6 +74,8 @@ pin_project! {
         // The received part of the next messages.
         unread: BytesMut,
         messages: usize,
+        // Counts the messages of a method that streams.
+        received: Counter,
         has_ended: bool,
         time_limit: Option<Pin<Box<Sleep>>>,
     }
@@ -80,7 +84,13 @@ pin_project! {
 impl<B> RequestBody<B> {
     /// Wraps `inner`, the body of a request to `method`, whose messages are compressed with gzip if `is_gzip`.
     pub fn new(inner: B, method: Method, is_gzip: bool, bytes: RequestBytes) -> Self {
-        Self { inner, method, is_gzip, bytes, unread: BytesMut::new(), messages: 0, has_ended: false, time_limit: None }
+        let (unread, received) = (BytesMut::new(), Counter::noop());
+        Self { inner, method, is_gzip, bytes, unread, messages: 0, received, has_ended: false, time_limit: None }
+    }
+
+    /// Counts each message with `received`.
+    pub fn counted(self, received: Counter) -> Self {
+        Self { received, ..self }
     }
 }
 
@@ -147,6 +157,7 @@ impl<B> RequestBody<B> {
         {
             let this = self.project();
             begin(this.method, this.messages, length)?;
+            this.received.increment(1);
             finish(this.method, &data[HEADER_BYTES..])?;
             this.bytes.set(data.len())?;
             return Ok(Some(data));
@@ -168,6 +179,7 @@ impl<B> RequestBody<B> {
             return Ok(None);
         }
         begin(this.method, this.messages, length)?;
+        this.received.increment(1);
         let message = this.unread.split_to(HEADER_BYTES + length).freeze();
         let rest = this.unread.len();
         let message = match flag {
@@ -212,7 +224,7 @@ fn begin(method: &Method, messages: &mut usize, length: usize) -> Result<(), Sta
     if length > method.max_bytes { Err(too_large(method.max_bytes)) } else { Ok(()) }
 }
 
-/// Checks a message that is about to be decoded.
+/// Checks a message that is about to be decoded, and counts its call by its size.
 fn finish(method: &Method, message: &[u8]) -> Result<(), Status> {
     for list in method.lists {
         // An element has at least two bytes, a number one.
@@ -222,10 +234,11 @@ fn finish(method: &Method, message: &[u8]) -> Result<(), Status> {
             return Err(too_many(list));
         }
     }
+    weigh(message.len());
     Ok(())
 }
 
-/// Decompresses the message in `compressed`, with a header of its own. `hold` reserves the decompressed bytes.
+/// Decompresses the message in `compressed`, with its own header. `hold` reserves the decompressed bytes.
 fn decompressed(
     compressed: &[u8],
     max_bytes: usize,
@@ -238,7 +251,7 @@ fn decompressed(
     let mut decoder: Take<GzDecoder<&[u8]>> = GzDecoder::new(compressed).take(limit as u64 + 1);
     let mut chunk = [0; 8 * 1024];
     loop {
-        let read = decoder.read(&mut chunk).map_err(|_| malformed("is not what gzip makes"))?;
+        let read = decoder.read(&mut chunk).map_err(|_| malformed("is not valid gzip data"))?;
         if read == 0 {
             break;
         }
@@ -259,7 +272,7 @@ fn too_large(max_bytes: usize) -> Status {
 
 fn too_dense(max_bytes: usize) -> Status {
     let message = format!(
-        "the request would be larger than {max_bytes} bytes, which is over {MAX_RATIO} times what was sent: send it without compression"
+        "the request would be larger than {max_bytes} bytes, more than {MAX_RATIO} times its compressed size: send it uncompressed"
     );
     ApiError::new(Reason::MessageTooLarge, message).with("max_message_bytes", max_bytes).to_status()
 }
@@ -278,223 +291,4 @@ fn malformed(description: &str) -> Status {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use flate2::{Compression, write::GzEncoder};
-    use futures_util::FutureExt as _;
-    use http_body_util::BodyExt as _;
-    use prost::Message as _;
-    use tokio::{sync::mpsc, time::Instant};
-    use tonic::Code;
-
-    use super::*;
-    use crate::proto::catga::orders::v1::{CreateOrderRequest, NewOrderItem};
-
-    const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
-    const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
-    const STREAM_EVENTS: &str = "/catga.orders.v1.OrderHistoryService/StreamEvents";
-
-    /// The bytes of a client, as sent.
-    struct Wire(mpsc::UnboundedReceiver<Bytes>);
-
-    impl HttpBody for Wire {
-        type Data = Bytes;
-        type Error = std::convert::Infallible;
-
-        fn poll_frame(
-            mut self: Pin<&mut Self>,
-            task: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, std::convert::Infallible>>> {
-            self.0.poll_recv(task).map(|data| data.map(|data| Ok(Frame::data(data))))
-        }
-    }
-
-    struct Call {
-        /// `None` once the client has sent everything.
-        client: Option<mpsc::UnboundedSender<Bytes>>,
-        body: Pin<Box<RequestBody<Wire>>>,
-        budget: ByteBudget,
-    }
-
-    impl Call {
-        fn of(path: &str, is_gzip: bool) -> Self {
-            let (client, wire) = mpsc::unbounded_channel();
-            let budget = ByteBudget::new(8 * 1024 * 1024);
-            let method = Method::at(path, 4 * 1024 * 1024);
-            let body = RequestBody::new(Wire(wire), method, is_gzip, RequestBytes::none(budget.clone()));
-            Self { client: Some(client), body: Box::pin(body), budget }
-        }
-
-        fn send(&self, bytes: &[u8]) {
-            self.client.as_ref().expect("not ended").send(Bytes::copy_from_slice(bytes)).expect("read");
-        }
-
-        fn end(&mut self) {
-            self.client = None;
-        }
-
-        async fn message(&mut self) -> Option<Result<Bytes, Status>> {
-            let frame = self.body.frame().await?;
-            Some(match frame {
-                Ok(frame) => Ok(frame.into_data().expect("data")),
-                Err(error) => Err(*error.downcast().expect("a status")),
-            })
-        }
-
-        async fn refusal(&mut self) -> Status {
-            self.message().await.expect("not the end").expect_err("a refusal")
-        }
-    }
-
-    fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
-        [&[flag][..], &(message.len() as u32).to_be_bytes(), message].concat()
-    }
-
-    fn gzip(message: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-        encoder.write_all(message).expect("written");
-        encoder.finish().expect("finished")
-    }
-
-    fn order(items: usize) -> Vec<u8> {
-        CreateOrderRequest { items: vec![NewOrderItem::default(); items], ..Default::default() }.encode_to_vec()
-    }
-
-    #[tokio::test]
-    async fn messages_come_whole_however_they_were_cut() {
-        let messages = [framed(0, b""), framed(0, b"one"), framed(1, &gzip(b"two")), framed(0, &order(40))];
-        let wanted = [framed(0, b""), framed(0, b"one"), framed(0, b"two"), framed(0, &order(40))];
-        for size in 1..200 {
-            let mut call = Call::of(EXECUTE, true);
-            for piece in messages.concat().chunks(size) {
-                call.send(piece);
-            }
-            call.end();
-            for wanted in &wanted {
-                assert_eq!(call.message().await.expect("a message").expect("well-formed"), wanted, "{size}");
-            }
-            assert!(call.message().await.is_none());
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_held_is_what_came_and_is_given_back() {
-        let mut call = Call::of(EXECUTE, true);
-        call.send(&framed(0, &order(500))[..700]);
-        assert!(call.message().now_or_never().is_none(), "nothing whole has come");
-        assert_eq!(call.budget.held(), 700);
-        call.send(&framed(0, &order(500))[700..]);
-        call.message().await.expect("a message").expect("well-formed");
-        assert_eq!(call.budget.held(), 5 + 1_000);
-        call.send(&framed(0, b"next"));
-        call.message().await.expect("a message").expect("well-formed");
-        assert_eq!(call.budget.held(), 9);
-        let budget = call.budget.clone();
-        drop(call);
-        assert_eq!(budget.held(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_message_that_the_budget_has_no_room_for_is_refused_to_be_tried_again() {
-        let mut call = Call::of(CREATE, false);
-        let mut others = HeldBytes::none(call.budget.clone());
-        assert!(others.grow(8 * 1024 * 1024 - 100));
-        call.send(&framed(0, &order(500))[..200]);
-        let refusal = call.refusal().await;
-        assert_eq!(refusal.code(), Code::ResourceExhausted);
-        assert!(refusal.metadata().contains_key("grpc-retry-pushback-ms"));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_unary_request_has_half_a_minute_to_come_whole() {
-        for sent in [&b""[..], &[0], &framed(0, b"four")[..8], &framed(0, b"four")] {
-            let mut call = Call::of(CREATE, false);
-            let begun = Instant::now();
-            call.send(sent);
-            let refusal = match call.message().await.expect("not the end") {
-                // A message, but then not the end of the request.
-                Ok(_) => call.refusal().await,
-                Err(refusal) => refusal,
-            };
-            assert_eq!(refusal.code(), Code::DeadlineExceeded);
-            assert_eq!(begun.elapsed().as_secs(), 30, "{sent:?}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn each_message_of_a_stream_has_half_a_minute_from_its_first_byte() {
-        let mut call = Call::of(EXECUTE, false);
-        for _ in 0..3 {
-            let quiet = tokio::time::timeout(Duration::from_secs(3_600), call.message()).await;
-            assert!(quiet.is_err(), "between messages there is all the time");
-            call.send(&framed(0, b"four")[..8]);
-            let unfinished = tokio::time::timeout(Duration::from_secs(29), call.message()).await;
-            assert!(unfinished.is_err());
-            call.send(b"r");
-            call.message().await.expect("a message").expect("well-formed");
-        }
-        call.send(&[0]);
-        let begun = Instant::now();
-        assert_eq!(call.refusal().await.code(), Code::DeadlineExceeded);
-        assert_eq!(begun.elapsed().as_secs(), 30);
-    }
-
-    #[tokio::test]
-    async fn an_announced_length_over_the_method_s_limit_is_refused_at_once() {
-        for (path, max_bytes) in [(CREATE, 1_600 * 1024), (STREAM_EVENTS, 64 * 1024_u32)] {
-            let mut call = Call::of(path, false);
-            call.send(&[&[0][..], &(max_bytes + 1).to_be_bytes()].concat());
-            let refusal = call.refusal().await;
-            assert_eq!(refusal.code(), Code::ResourceExhausted);
-            assert!(refusal.message().contains(&max_bytes.to_string()), "{}", refusal.message());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_compressed_message_is_bounded_by_what_it_becomes() {
-        let mut call = Call::of(CREATE, true);
-        call.send(&framed(1, &gzip(&vec![0; 2 * 1024 * 1024])));
-        let refusal = call.refusal().await;
-        assert_eq!(refusal.code(), Code::ResourceExhausted);
-        assert!(refusal.message().contains("without compression"), "{}", refusal.message());
-        let mut call = Call::of(CREATE, true);
-        let random: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..16)).take(1_700 * 1024).collect();
-        call.send(&framed(1, &gzip(&random)));
-        assert!(call.refusal().await.message().contains("larger than 1638400 bytes"));
-        let mut call = Call::of(CREATE, true);
-        call.send(&framed(1, b"no gzip"));
-        assert_eq!(call.refusal().await.code(), Code::InvalidArgument);
-    }
-
-    #[tokio::test]
-    async fn far_too_many_elements_are_refused_undecoded_compressed_or_not() {
-        for is_gzip in [false, true] {
-            for (items, is_refused) in [(1_001, false), (4_000, false), (4_001, true), (20_000, true)] {
-                let mut call = Call::of(CREATE, is_gzip);
-                let message = if is_gzip { framed(1, &gzip(&order(items))) } else { framed(0, &order(items)) };
-                call.send(&message);
-                match call.message().await.expect("not the end") {
-                    Ok(_) => assert!(!is_refused, "{items}"),
-                    Err(refusal) => {
-                        assert!(is_refused, "{items}");
-                        assert_eq!(refusal.message(), "items must have at most 1000 entries");
-                    }
-                }
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_unary_request_has_one_message_and_no_half_of_one() {
-        let mut call = Call::of(CREATE, false);
-        call.send(&[framed(0, b"one"), framed(0, b"two")].concat());
-        call.message().await.expect("a message").expect("well-formed");
-        assert_eq!(call.refusal().await.code(), Code::InvalidArgument);
-        let mut call = Call::of(CREATE, false);
-        call.send(&framed(0, b"one")[..6]);
-        call.end();
-        assert_eq!(call.refusal().await.code(), Code::InvalidArgument);
-        assert!(call.message().await.is_none());
-    }
-}
+mod tests;

@@ -9,14 +9,13 @@ const GROUP_START: u64 = 3;
 const GROUP_END: u64 = 4;
 const FIXED_32: u64 = 5;
 
-/// The number of elements in `bytes` of the repeated field at `path`: its number, preceded by those of the enclosing messages. Stops counting at
-/// `enough`.
+/// The number of elements in `bytes` of the repeated field at `path`: its number, preceded by those of the enclosing messages; at most `enough`.
 ///
 /// For a packed field of numbers, it counts the numbers.
 pub fn count(bytes: &[u8], path: &[u64], is_packed: bool, enough: usize) -> usize {
     let mut total = 0;
     count_into(&mut total, bytes, path, is_packed, enough);
-    total
+    total.min(enough)
 }
 
 fn count_into(total: &mut usize, mut bytes: &[u8], path: &[u64], is_packed: bool, enough: usize) {
@@ -86,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn elements_are_counted_and_what_is_in_them_is_not() {
+    fn elements_are_counted_without_their_contents() {
         for items in [0, 1, 7, 1_001] {
             assert_eq!(count(&order(items).encode_to_vec(), ITEMS, false, usize::MAX), items);
         }
@@ -98,10 +97,11 @@ mod tests {
         let packed = StreamEventsRequest { types: vec![1, 300, 5], ..Default::default() }.encode_to_vec();
         assert_eq!(count(&packed, &[5], true, usize::MAX), 3);
         assert_eq!(count(&[0x28, 1, 0x28, 0x80, 1], &[5], true, usize::MAX), 2);
+        assert_eq!(count(&packed, &[5], true, 2), 2, "one field with more numbers than asked for");
     }
 
     #[test]
-    fn elements_of_a_message_within_are_counted_over_all_its_pieces() {
+    fn elements_of_a_nested_message_are_counted_over_all_its_parts() {
         let command =
             ExecuteCommandsRequest { correlation_id: "a".to_owned(), command: Some(Command::CreateOrder(order(3))) };
         // Decoding merges them into one.

@@ -1,0 +1,410 @@
+//! Whether a call is allowed: verifies its caller, and holds it to the table of rules and to the limits of the caller. One gate in front of both APIs.
+
+pub mod audit;
+mod held;
+mod standing;
+pub mod table;
+mod trail;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
+
+use self::{
+    audit::{Audit, Outcome, Who},
+    table::{Called, Kind, Policy, Rule},
+    trail::Trail,
+};
+pub use self::{held::HeldBody, standing::Standing};
+use super::{
+    call,
+    error::{ApiError, Reason},
+    last_caller::LastCaller,
+    operators::IsOperator,
+};
+use crate::{
+    identity::{
+        Accepted, Authenticator, Principal, Rejection, Role, Roles, Verified,
+        certificates::PeerCertificate,
+        limits::{Exceeded, Permit, RateLeft},
+    },
+    telemetry::call::is_by,
+};
+
+/// The scheme of the header `authorization`.
+const SCHEME: &str = "bearer ";
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The gate. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Access {
+    authenticator: Authenticator,
+    audit: Arc<Audit>,
+    nobody: Arc<Principal>,
+}
+
+/// An admitted call, with the permits that it holds.
+#[derive(Debug)]
+pub struct Admitted {
+    rule: &'static Rule,
+    command: Option<Permit>,
+    stream: Option<Permit>,
+    rate: Option<RateLeft>,
+    /// Of an audited call.
+    who: Option<Who>,
+    /// Of a call that the application may refuse to this caller.
+    trail: Option<Trail>,
+    /// Of a call that ends once its caller may not make it any longer.
+    standing: Option<Arc<Standing>>,
+}
+
+impl Access {
+    /// Verifies callers with `authenticator`.
+    #[must_use]
+    pub fn new(authenticator: Authenticator, audit: Arc<Audit>) -> Self {
+        Self { authenticator, audit, nobody: Arc::new(Principal::nobody()) }
+    }
+
+    /// Lets `request` in, which is for `called`, with its verified caller in the extensions; refused calls are audited.
+    ///
+    /// # Errors
+    /// `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`, `CREDENTIALS_EXPIRED`, `ROLE_MISSING`, `CALLER_LIMIT`; what the table does not have is answered
+    /// as if it did not exist.
+    pub fn admit(&self, request: &mut Request<Body>, called: Called, is_grpc: bool) -> Result<Admitted, ApiError> {
+        let Called::Rule(rule) = called else {
+            let who = Who::of(request.extensions(), None);
+            let error = not_served(called, is_grpc);
+            self.audit.record(&who, None, Outcome::Refused(error.reason));
+            return Err(error);
+        };
+        // Taken before the header is removed, and seen by a handler only if the call is admitted.
+        let standing = (rule.kind == Kind::Stream).then(|| Standing::of(self, rule, request));
+        let caller = self.caller(request);
+        let mut outcome = self.authorize(rule, caller.as_ref(), request);
+        let principal = caller.as_ref().ok().and_then(Option::as_ref).map(|caller| &*caller.principal);
+        if let Some(name) = principal.and_then(Principal::name) {
+            is_by(name);
+        }
+        if let (Some(standing), Ok(admitted)) = (standing, &mut outcome) {
+            let standing = Arc::new(standing.by(request, principal));
+            // A call with commands holds each of them to it, and ends only after its replies.
+            let ends_itself = !is_grpc || rule.path.contains(".OrderCommandService/");
+            admitted.standing = (!ends_itself).then(|| Arc::clone(&standing));
+            request.extensions_mut().insert(standing);
+        }
+        outcome.inspect_err(|error| {
+            self.audit.record(&Who::of(request.extensions(), principal), Some(rule), Outcome::Refused(error.reason));
+        })
+    }
+
+    /// The verified caller; `None` without credentials.
+    fn caller(&self, request: &mut Request<Body>) -> Result<Option<Arc<Verified>>, Rejection> {
+        let mut values = request.headers().get_all(header::AUTHORIZATION).iter();
+        let (value, another) = (values.next(), values.next());
+        if another.is_some() {
+            return Err(Rejection::Invalid("the header authorization must be given once"));
+        }
+        let accepted = match call::connection(request.extensions()) {
+            Some(connection) => self.verify(value, connection.certificate.as_ref(), &connection.last_caller),
+            None => self.verify(value, None, &LastCaller::default()),
+        };
+        let accepted = accepted?;
+        // Nothing behind the gate can log it.
+        request.headers_mut().remove(header::AUTHORIZATION);
+        Ok(accepted.map(|accepted| accepted.caller))
+    }
+
+    /// The caller with this header `authorization`, else with this certificate; `last` is the one that had either before.
+    fn verify(
+        &self,
+        authorization: Option<&HeaderValue>,
+        certificate: Option<&PeerCertificate>,
+        last: &LastCaller,
+    ) -> Result<Option<Accepted>, Rejection> {
+        let (bytes, version) = (authorization.map(HeaderValue::as_bytes), self.authenticator.version());
+        if bytes.is_none() && certificate.is_none() {
+            return Ok(None);
+        }
+        if let Some(accepted) = last.find(bytes, version) {
+            return Ok(Some(accepted));
+        }
+        let accepted = match authorization {
+            Some(value) => self.of_header(value).map(Some),
+            None => certificate.map_or(Ok(None), |certificate| self.authenticator.of_certificate(certificate)),
+        }?;
+        if let Some(accepted) = &accepted {
+            last.remember(bytes, version, accepted);
+        }
+        Ok(accepted)
+    }
+
+    fn of_header(&self, value: &HeaderValue) -> Result<Accepted, Rejection> {
+        let token = value.to_str().ok().and_then(bearer);
+        let token = token.ok_or(Rejection::Invalid("the header authorization must have the form: Bearer TOKEN"))?;
+        self.authenticator.of_token(token)
+    }
+
+    fn authorize(
+        &self,
+        rule: &'static Rule,
+        caller: Result<&Option<Arc<Verified>>, &Rejection>,
+        request: &mut Request<Body>,
+    ) -> Result<Admitted, ApiError> {
+        let mut admitted =
+            Admitted { rule, command: None, stream: None, rate: None, who: None, trail: None, standing: None };
+        if rule.policy == Policy::Public {
+            // Wrong credentials are treated like none here.
+            match caller {
+                Ok(Some(caller)) => attach(request, caller),
+                Ok(None) | Err(_) => drop(request.extensions_mut().insert(Arc::clone(&self.nobody))),
+            }
+            return Ok(admitted);
+        }
+        let caller = match caller {
+            Ok(Some(caller)) => caller,
+            Ok(None) => return Err(missing()),
+            Err(rejection) => return Err(rejected(rejection)),
+        };
+        // First, so that calls without the role cost as much as others.
+        if let Some(limits) = &caller.limits {
+            admitted.rate = limits.call().map_err(|exceeded| limited(&exceeded))?;
+        }
+        has_role(rule, caller)?;
+        if let Some(limits) = &caller.limits {
+            match rule.kind {
+                Kind::Command => admitted.command = limits.command().map_err(|exceeded| limited(&exceeded))?,
+                Kind::Stream => admitted.stream = limits.stream().map_err(|exceeded| limited(&exceeded))?,
+                Kind::Read | Kind::Admin | Kind::Page => {}
+            }
+        }
+        if caller.principal.roles().has(Role::Customer) {
+            let who = Who::of(request.extensions(), Some(&caller.principal));
+            admitted.trail = Some(Trail::new(Arc::clone(&self.audit), rule, who));
+        }
+        if rule.kind == Kind::Admin {
+            admitted.who = Some(Who::of(request.extensions(), Some(&caller.principal)));
+        }
+        attach(request, caller);
+        Ok(admitted)
+    }
+}
+
+/// Puts the verified caller where handlers look for it.
+fn attach(request: &mut Request<Body>, caller: &Verified) {
+    let extensions = request.extensions_mut();
+    if caller.principal.roles().has(Role::Operator) {
+        extensions.insert(IsOperator);
+    }
+    extensions.insert(Arc::clone(&caller.principal));
+}
+
+/// The certificate of the client that sent `request`.
+fn certificate(request: &Request<Body>) -> Option<&PeerCertificate> {
+    call::connection(request.extensions()).and_then(|connection| connection.certificate.as_ref())
+}
+
+/// Holds `caller` to the roles of `rule`.
+fn has_role(rule: &Rule, caller: &Verified) -> Result<(), ApiError> {
+    match rule.policy {
+        Policy::OneOf(roles) if !caller.principal.roles().has_any(roles) => Err(role_missing(&caller.principal, roles)),
+        Policy::OneOf(_) | Policy::Verified | Policy::Public => Ok(()),
+    }
+}
+
+impl Admitted {
+    /// An action of an operator, which is audited at its end.
+    #[must_use]
+    pub const fn audited(rule: &'static Rule, who: Who) -> Self {
+        Self { rule, command: None, stream: None, rate: None, who: Some(who), trail: None, standing: None }
+    }
+
+    /// Whether nothing has to be done at the end of the call.
+    #[must_use]
+    pub const fn is_plain(&self) -> bool {
+        self.command.is_none()
+            && self.stream.is_none()
+            && self.rate.is_none()
+            && self.who.is_none()
+            && self.trail.is_none()
+            && self.standing.is_none()
+    }
+
+    /// Ends the call with `response`: tells REST clients their rate, and audits an action of an operator and what the application refuses to a
+    /// customer. A stream occupies its permit until the end of its body.
+    pub fn finish<B>(self, audit: &Audit, is_grpc: bool, mut response: Response<B>) -> Response<HeldBody<B>> {
+        let Self { rule, command, stream, rate, who, trail, standing } = self;
+        drop(command);
+        if let Some(trail) = trail {
+            trail.answered(&response);
+        }
+        if let Some(rate) = rate.filter(|_| !is_grpc) {
+            add_rate(response.headers_mut(), &rate);
+        }
+        if let Some(who) = who {
+            let status = tonic::Status::from_header_map(response.headers());
+            let is_good =
+                status.is_none_or(|status| status.code() == tonic::Code::Ok) && response.status().is_success();
+            audit.record(&who, Some(rule), if is_good { Outcome::Done } else { Outcome::Failed });
+        }
+        response.map(|inner| HeldBody::new(inner, stream, standing))
+    }
+}
+
+/// The token of a header; the scheme is case-insensitive (RFC 9110, 11.1).
+fn bearer(value: &str) -> Option<&str> {
+    let (scheme, token) = value.split_at_checked(SCHEME.len())?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case(SCHEME) && !token.is_empty()).then_some(token)
+}
+
+fn not_served(called: Called, is_grpc: bool) -> ApiError {
+    match called {
+        Called::OtherMethods(other) => {
+            let message = "the route does not have this method; Allow names those that it has";
+            ApiError::new(Reason::MethodNotAllowed, message).with("allow", table::allowed(other))
+        }
+        _ if is_grpc => ApiError::new(Reason::RouteNotFound, "there is no such service or method"),
+        _ => ApiError::new(Reason::RouteNotFound, "there is no such route; /openapi.json names those that there are"),
+    }
+}
+
+fn missing() -> ApiError {
+    let message = "this needs credentials: send the header authorization: Bearer KEY, with an API key or a token of the issuer, or a client \
+                   certificate that is known here";
+    ApiError::new(Reason::CredentialsMissing, message)
+}
+
+fn rejected(rejection: &Rejection) -> ApiError {
+    let reason = match rejection {
+        Rejection::Invalid(_) => Reason::CredentialsInvalid,
+        Rejection::Expired(_) => Reason::CredentialsExpired,
+    };
+    ApiError::new(reason, rejection.to_string())
+}
+
+fn role_missing(principal: &Principal, wanted: Roles) -> ApiError {
+    let names = |roles: Roles| roles.iter().map(Role::name).collect::<Vec<_>>();
+    let (wanted, own) = (names(wanted), names(principal.roles()));
+    let own = if own.is_empty() { "none".to_owned() } else { own.join(", ") };
+    let message = format!("this needs one of the roles {}; the caller has {own}", wanted.join(", "));
+    ApiError::new(Reason::RoleMissing, message).with("roles", wanted.join(","))
+}
+
+/// The error of a call, or of a single command, that exceeds a limit of its caller.
+#[must_use]
+pub fn limited(exceeded: &Exceeded) -> ApiError {
+    let Exceeded { limit, max, scope, retry_after, rate } = exceeded;
+    let message = format!("the caller has reached its limit: {limit} {max} of {scope}");
+    let error = ApiError::new(Reason::CallerLimit, message)
+        .with("limit", limit)
+        .with("limit_value", max)
+        .with("scope", scope)
+        .retry(*retry_after);
+    match rate {
+        Some(rate) => error.with("rate_limit", rate_of(rate)).with("rate_limit_policy", policy_of(rate)),
+        None => error,
+    }
+}
+
+/// Adds the headers that a refused client needs: how to identify itself (RFC 6750), which methods there are, its rate.
+pub fn explain(headers: &mut HeaderMap, error: &ApiError) {
+    let challenge = match error.reason {
+        Reason::CredentialsMissing => "Bearer realm=\"ordersystem\"",
+        Reason::CredentialsInvalid => "Bearer realm=\"ordersystem\", error=\"invalid_token\"",
+        Reason::CredentialsExpired => {
+            "Bearer realm=\"ordersystem\", error=\"invalid_token\", error_description=\"the credentials have expired\""
+        }
+        Reason::RoleMissing => "Bearer realm=\"ordersystem\", error=\"insufficient_scope\"",
+        _ => "",
+    };
+    if !challenge.is_empty() {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    for (fact, name) in [("allow", header::ALLOW), ("rate_limit", RATE_LIMIT), ("rate_limit_policy", RATE_LIMIT_POLICY)]
+    {
+        if let Some(value) = error.fact(fact).and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+/// Source: RateLimit header fields for HTTP, draft-ietf-httpapi-ratelimit-headers-10.
+fn add_rate(headers: &mut HeaderMap, rate: &RateLeft) {
+    for (name, value) in [(RATE_LIMIT, rate_of(rate)), (RATE_LIMIT_POLICY, policy_of(rate))] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+fn rate_of(rate: &RateLeft) -> String {
+    format!("\"caller\";r={};t={}", rate.remaining, rate.reset_seconds)
+}
+
+fn policy_of(rate: &RateLeft) -> String {
+    format!("\"caller\";q={};w={}", rate.policy.quota, rate.policy.window_seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_token_is_read_whatever_the_case_of_its_scheme() {
+        for (value, token) in [
+            ("Bearer abc", Some("abc")),
+            ("bearer  abc ", Some("abc")),
+            ("BEARER abc", Some("abc")),
+            ("Basic abc", None),
+            ("Bearer", None),
+            ("Bearer ", None),
+            ("Bearerabc", None),
+            ("", None),
+        ] {
+            assert_eq!(bearer(value), token, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_unclassified_path_is_refused_before_any_router_sees_it() {
+        use crate::identity::api_keys::NewKey;
+        let (folder, key) = (tempfile::tempdir().unwrap(), NewKey::draw().unwrap());
+        let path = folder.path().join("identities.toml");
+        let hash = key.hash().to_hex();
+        let entry = format!("[[api_keys]]\nname = \"a\"\nroles = [\"writer\", \"operator\"]\nsha256 = \"{hash}\"\n");
+        std::fs::write(&path, entry).unwrap();
+        let access = Access::new(Authenticator::open(&path).unwrap(), Arc::new(Audit::new()));
+        let admit = |path: &str, method: &str, is_grpc| {
+            let bearer = format!("Bearer {}", key.as_str());
+            let request = Request::builder().method(method).uri(path).header("authorization", bearer);
+            let mut request = request.body(Body::empty()).unwrap();
+            let called = table::called(is_grpc, request.method(), path);
+            access.admit(&mut request, called, is_grpc).map(|_| ()).map_err(|error| error.reason)
+        };
+        assert_eq!(admit("/orders", "POST", false), Ok(()));
+        assert_eq!(admit("/catga.orders.v1.OrderCommandService/PayOrder", "POST", true), Ok(()));
+        for (path, is_grpc) in [
+            ("/catga.orders.v1.OrderCommandService/HoldOrder", true),
+            ("/catga.orders.v1.OrderCommandService/", true),
+            ("/orders", true),
+            ("/orders/1/hold", false),
+            ("/catga.orders.v1.OrderCommandService/PayOrder", false),
+        ] {
+            assert_eq!(admit(path, "POST", is_grpc), Err(Reason::RouteNotFound), "{path}");
+        }
+        assert_eq!(admit("/metrics", "POST", false), Err(Reason::MethodNotAllowed));
+    }
+
+    #[test]
+    fn a_refusal_names_the_remedy() {
+        use crate::domain::text::Actor;
+        let principal = Principal::verified(Actor::parse("shop").unwrap(), Roles::of(&[Role::Events]), None);
+        let error = role_missing(&principal, Roles::of(&[Role::Writer, Role::Customer]));
+        assert_eq!(error.fact("roles"), Some("writer,customer"));
+        let mut headers = HeaderMap::new();
+        explain(&mut headers, &error);
+        assert!(headers[header::WWW_AUTHENTICATE].to_str().unwrap().contains("insufficient_scope"));
+    }
+}

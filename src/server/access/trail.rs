@@ -1,0 +1,66 @@
+//! Audits the refusals of the application in calls that the gate has admitted: only the application knows whose order it is about.
+
+use std::sync::Arc;
+
+use http::Response;
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+use super::{
+    audit::{Audit, Outcome, Who},
+    table::Rule,
+};
+use crate::server::error::Reason;
+
+/// The refusals that concern the permissions of the caller.
+const REASONS: [Reason; 3] = [Reason::RoleMissing, Reason::CustomerNotAllowed, Reason::ActorNotAllowed];
+
+/// The refusals of one call, or of the single commands of a stream of them.
+#[derive(Debug)]
+pub struct Trail {
+    audit: Arc<Audit>,
+    rule: &'static Rule,
+    who: Who,
+}
+
+impl Trail {
+    /// Of a call of `rule` by `who`.
+    #[must_use]
+    pub const fn new(audit: Arc<Audit>, rule: &'static Rule, who: Who) -> Self {
+        Self { audit, rule, who }
+    }
+
+    /// The rule of the call.
+    pub const fn rule(&self) -> &'static Rule {
+        self.rule
+    }
+
+    /// Records a refusal.
+    pub fn record(&self, reason: Reason) {
+        self.audit.record(&self.who, Some(self.rule), Outcome::Refused(reason));
+    }
+
+    /// Records a refusal for `reason`, if that concerns the caller.
+    pub fn refused(&self, reason: Reason) {
+        if REASONS.contains(&reason) {
+            self.record(reason);
+        }
+    }
+
+    /// Records the refusal that `response` is, if it is one.
+    pub fn answered<B>(&self, response: &Response<B>) {
+        let over_rest = response.extensions().get::<Reason>().copied();
+        if let Some(reason) = over_rest.or_else(|| over_grpc(response)) {
+            self.refused(reason);
+        }
+    }
+}
+
+fn over_grpc<B>(response: &Response<B>) -> Option<Reason> {
+    let status = Status::from_header_map(response.headers())?;
+    if status.code() != tonic::Code::PermissionDenied {
+        return None;
+    }
+    let told = status.get_details_error_info()?.reason;
+    REASONS.into_iter().find(|reason| reason.spec().name == told)
+}

@@ -1,0 +1,93 @@
+//! Translates gRPC-Web into gRPC and back, so that the layers within know only gRPC.
+
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::{HeaderValue, Method, Request, Response, Version, header};
+use http_body::Body as HttpBody;
+use tonic::Code;
+use tonic_web::GrpcWebLayer;
+use tower::{Layer, Service, ServiceExt as _};
+
+use super::{
+    refusal::BodyIsRead,
+    reply::{ReplyBody, Replying},
+};
+use crate::server::call::{Call, Protocol};
+
+/// The layer.
+#[derive(Clone, Copy, Debug)]
+pub struct GrpcWebTranslation;
+
+impl<S> Layer<S> for GrpcWebTranslation {
+    type Service = GrpcWeb<S>;
+
+    fn layer(&self, inner: S) -> GrpcWeb<S> {
+        GrpcWeb { inner }
+    }
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct GrpcWeb<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<Body>> for GrpcWeb<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Send + 'static,
+{
+    type Response = Response<ReplyBody<B>>;
+    type Error = Infallible;
+    type Future = Replying<S::Future>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let is_call = Call::of_request(&mut request).protocol == Protocol::GrpcWeb && request.method() == Method::POST;
+        if !is_call {
+            return Replying::Inner { reply: self.inner.call(request) };
+        }
+        let version = request.version();
+        spell_plainly(&mut request);
+        let inner = self.inner.clone().map_request(|request: Request<tonic::body::Body>| request.map(Body::new));
+        let reply = GrpcWebLayer::new().layer(inner).call(request);
+        let reply = async move {
+            let Ok(response) = reply.await;
+            end_if_unread(version, response.map(Body::new))
+        };
+        Replying::Later { reply: reply.boxed() }
+    }
+}
+
+/// Spells the content type as the translation compares it: in lower case, and without parameters.
+fn spell_plainly(request: &mut Request<Body>) {
+    let Some(given) = request.headers().get(header::CONTENT_TYPE).and_then(|given| given.to_str().ok()) else { return };
+    let name = given.split([';', ' ', '\t']).next().unwrap_or_default();
+    if name.len() == given.len() && !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return;
+    }
+    if let Ok(plain) = HeaderValue::from_str(&name.to_ascii_lowercase()) {
+        request.headers_mut().insert(header::CONTENT_TYPE, plain);
+    }
+}
+
+/// A request refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection. The response says so;
+/// otherwise the client would send the next request into a closing connection.
+fn end_if_unread(version: Version, mut response: Response<Body>) -> Response<Body> {
+    let refused = tonic::Status::from_header_map(response.headers()).map(|status| status.code());
+    let is_unread = matches!(refused, Some(Code::ResourceExhausted | Code::PermissionDenied | Code::Unauthenticated));
+    if version < Version::HTTP_2 && is_unread && response.extensions().get::<BodyIsRead>().is_none() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}

@@ -1,0 +1,154 @@
+//! Admits a call only if its caller may make it. The access rules decide; where callers are not identified, whether the caller is an operator.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use http::{Method, Request, Response};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::{
+    refusal,
+    reply::{ReplyBody, Replying},
+};
+use crate::server::{
+    access::{
+        self, Access, Admitted, HeldBody,
+        audit::{Audit, Outcome, Who},
+        table::Called,
+    },
+    call::{Call, Protocol},
+    error::ApiError,
+    operators::{self, Operators},
+};
+
+/// The layer.
+#[derive(Clone, Debug)]
+pub struct IdentityLayer(Arc<Gate>);
+
+#[derive(Debug)]
+struct Gate {
+    /// `None` where callers are not identified.
+    access: Option<Access>,
+    operators: Operators,
+    audit: Arc<Audit>,
+}
+
+impl IdentityLayer {
+    /// Holds callers to `access`; without it, `operators` are those who may operate the node.
+    #[must_use]
+    pub fn new(access: Option<Access>, operators: Operators, audit: Arc<Audit>) -> Self {
+        Self(Arc::new(Gate { access, operators, audit }))
+    }
+}
+
+impl<S> Layer<S> for IdentityLayer {
+    type Service = Identity<S>;
+
+    fn layer(&self, inner: S) -> Identity<S> {
+        Identity { inner, gate: Arc::clone(&self.0) }
+    }
+}
+
+impl Gate {
+    /// Whether the caller may do this; `None` if nothing is to be done at the end of the call.
+    fn admit(&self, request: &mut Request<Body>) -> Result<Option<Admitted>, ApiError> {
+        let parts = |call: &Call| (call.protocol, call.called, call.is_host_known);
+        let (protocol, called, is_host_known) = Call::read(request, parts);
+        // Never answered by a handler.
+        let is_preflight = protocol == Protocol::Rest && request.method() == Method::OPTIONS;
+        if let Some(access) = &self.access {
+            let is_grpc = protocol.is_grpc();
+            return if is_preflight { Ok(None) } else { access.admit(request, called, is_grpc).map(Some) };
+        }
+        // Nothing about orders depends on whether the client is an operator.
+        if is_host_known && called.rule().is_none_or(|rule| rule.class.is_none()) {
+            self.operators.mark(request);
+        }
+        match called {
+            Called::Rule(rule) if protocol.is_grpc() && operators::is_for_operators(&rule.path) => {
+                let who = Who::of(request.extensions(), None);
+                operators::require(request.extensions())
+                    .inspect_err(|error| self.audit.record(&who, Some(rule), Outcome::Refused(error.reason)))?;
+                Ok(Some(Admitted::audited(rule, who)))
+            }
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Identity<S> {
+    inner: S,
+    gate: Arc<Gate>,
+}
+
+impl<S, B> Service<Request<Body>> for Identity<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+{
+    type Response = Response<ReplyBody<HeldBody<B>>>;
+    type Error = Infallible;
+    type Future = Replying<Identified<S::Future>>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let protocol = Call::read(&mut request, |call| call.protocol);
+        match self.gate.admit(&mut request) {
+            Ok(admitted) => {
+                let admitted = admitted.filter(|admitted| !admitted.is_plain());
+                let end = admitted.map(|admitted| End { admitted, audit: Arc::clone(&self.gate.audit) });
+                let is_grpc = protocol.is_grpc();
+                Replying::Inner { reply: Identified { reply: self.inner.call(request), end, is_grpc } }
+            }
+            Err(error) => {
+                let mut response = refusal::response(protocol, error.clone());
+                access::explain(response.headers_mut(), &error);
+                refusal::read_away(request, response)
+            }
+        }
+    }
+}
+
+/// The work at the end of a call.
+struct End {
+    admitted: Admitted,
+    audit: Arc<Audit>,
+}
+
+pin_project! {
+    /// The pending response to an admitted call.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Identified<F> {
+        #[pin]
+        reply: F,
+        end: Option<End>,
+        is_grpc: bool,
+    }
+}
+
+impl<F, B> Future for Identified<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<HeldBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.reply.poll(task))?;
+        Poll::Ready(Ok(match this.end.take() {
+            Some(End { admitted, audit }) => admitted.finish(&audit, *this.is_grpc, response),
+            None => response.map(HeldBody::free),
+        }))
+    }
+}

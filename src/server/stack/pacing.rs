@@ -1,0 +1,181 @@
+//! Holds replies to the bounds on data being sent: large replies and streams count until their client has read them.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::{body::Body, response::IntoResponse as _};
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use crate::server::{
+    access::table::Kind,
+    call::{Call, sent_bytes},
+    error::ApiError,
+    event_streams::{Room, SentBytes},
+    grpc::request::replies_many,
+    large::{LARGE_BYTES, Reserved, UnaryBody, instead_of_reply},
+    paced::{Ending, PacedBody},
+};
+
+/// The layer.
+#[derive(Clone, Copy, Debug)]
+pub struct PaceLayer;
+
+impl<S> Layer<S> for PaceLayer {
+    type Service = Pacing<S>;
+
+    fn layer(&self, inner: S) -> Pacing<S> {
+        Pacing { inner }
+    }
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Pacing<S> {
+    inner: S,
+}
+
+impl<S, B> Service<Request<Body>> for Pacing<S>
+where
+    S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
+    type Response = Response<PacingBody<B>>;
+    type Error = Infallible;
+    type Future = Held<S::Future>;
+
+    fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(task)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let (protocol, called) = Call::read(&mut request, |call| (call.protocol, call.called));
+        let how = if !protocol.is_grpc() {
+            How::Rest { is_command: request.method() == Method::POST }
+        } else if replies_many(request.uri().path()) {
+            How::Stream
+        } else {
+            How::Unary { is_command: called.rule().is_some_and(|rule| rule.kind == Kind::Command) }
+        };
+        let held = Some(sent_bytes(request.extensions()));
+        Held { reply: self.inner.call(request), how, held }
+    }
+}
+
+/// What kind of reply there will be.
+#[derive(Clone, Copy)]
+enum How {
+    Rest { is_command: bool },
+    Unary { is_command: bool },
+    Stream,
+}
+
+pin_project! {
+    /// A pending response, whose body is held to the bounds.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct Held<F> {
+        #[pin]
+        reply: F,
+        how: How,
+        held: Option<SentBytes>,
+    }
+}
+
+impl<F, B> Future for Held<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
+    type Output = Result<Response<PacingBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = ready!(this.reply.poll(task))?;
+        let held = this.held.take().unwrap_or_else(SentBytes::unbounded);
+        let held = Reserved::taken_from(response.extensions_mut(), held);
+        Poll::Ready(Ok(match *this.how {
+            How::Rest { is_command } => hold(response, held, is_command),
+            How::Unary { is_command } => {
+                response.map(|body| PacingBody::Unary { body: UnaryBody::new(body, held, is_command) })
+            }
+            How::Stream => {
+                response.map(|body| PacingBody::Paced { body: PacedBody::new(Body::new(body), held, Ending::Trailers) })
+            }
+        }))
+    }
+}
+
+/// Counts a large reply over REST until it has been handed over to the connection; refuses it if there is no room.
+fn hold<B>(response: Response<B>, mut held: SentBytes, is_command: bool) -> Response<PacingBody<B>>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
+    let Some(size) = response.body().size_hint().exact().filter(|size| *size > LARGE_BYTES) else {
+        return response.map(|body| PacingBody::Small { body });
+    };
+    let instead = instead_of_reply(is_command);
+    // Before the status is sent: afterwards the reply could only be cut.
+    match held.set(usize::try_from(size).unwrap_or(usize::MAX)) {
+        Room::None => ApiError::from(instead).into_response().map(|body| PacingBody::Own { body }),
+        Room::Yes | Room::ForTheLast => response.map(|body| PacingBody::Paced {
+            body: PacedBody::whole(Body::new(body), held, Ending::Bytes(Bytes::new()), instead),
+        }),
+    }
+}
+
+pin_project! {
+    /// The body of a reply.
+    #[project = PacingBodyProjection]
+    pub enum PacingBody<B> {
+        /// A small one over REST, or one that has no size.
+        Small { #[pin] body: B },
+        /// The only message of a gRPC call.
+        Unary { #[pin] body: UnaryBody<B> },
+        /// A stream, or a large reply over REST.
+        Paced { #[pin] body: PacedBody },
+        /// The refusal of a large reply.
+        Own { #[pin] body: Body },
+    }
+}
+
+impl<B> HttpBody for PacingBody<B>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.project() {
+            PacingBodyProjection::Small { body } => body.poll_frame(task),
+            PacingBodyProjection::Unary { body } => body.poll_frame(task),
+            PacingBodyProjection::Paced { body } => body.poll_frame(task),
+            PacingBodyProjection::Own { body } => body.poll_frame(task),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Small { body } => body.is_end_stream(),
+            Self::Unary { body } => body.is_end_stream(),
+            Self::Paced { body } => body.is_end_stream(),
+            Self::Own { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Small { body } => body.size_hint(),
+            Self::Unary { body } => body.size_hint(),
+            Self::Paced { body } => body.size_hint(),
+            Self::Own { body } => body.size_hint(),
+        }
+    }
+}

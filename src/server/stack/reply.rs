@@ -1,0 +1,100 @@
+//! The response of a layer: that of the service inside, or its own. Neither costs an extra allocation.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tonic::Code;
+
+use crate::server::grpc::header_names::STATUS;
+
+/// The code of gRPC in the headers or the trailers of a reply, if they have one.
+pub(super) fn code_in(headers: &HeaderMap) -> Option<u16> {
+    let code = Code::from_bytes(headers.get(STATUS)?.as_bytes());
+    u16::try_from(i32::from(code)).ok()
+}
+
+pin_project! {
+    /// The body of a response, from the service inside or from the layer itself.
+    #[project = ReplyBodyProjection]
+    pub enum ReplyBody<B> {
+        /// From inside.
+        Inner { #[pin] body: B },
+        /// From the layer.
+        Own { #[pin] body: Body },
+    }
+}
+
+impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for ReplyBody<B> {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.project() {
+            ReplyBodyProjection::Inner { body } => body.poll_frame(task),
+            ReplyBodyProjection::Own { body } => body.poll_frame(task),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Inner { body } => body.is_end_stream(),
+            Self::Own { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Inner { body } => body.size_hint(),
+            Self::Own { body } => body.size_hint(),
+        }
+    }
+}
+
+pin_project! {
+    /// A pending response, from the service inside or from the layer itself.
+    #[project = ReplyingProjection]
+    #[must_use = "futures do nothing unless polled"]
+    pub enum Replying<F> {
+        /// The service inside answers.
+        Inner { #[pin] reply: F },
+        /// The layer has answered.
+        Own { response: Option<Response<Body>> },
+        /// The layer answers, in a way that is rare.
+        Later { reply: BoxFuture<'static, Response<Body>> },
+    }
+}
+
+impl<F> Replying<F> {
+    /// The response of the layer itself.
+    pub const fn own(response: Response<Body>) -> Self {
+        Self::Own { response: Some(response) }
+    }
+}
+
+impl<F, B> Future for Replying<F>
+where
+    F: Future<Output = Result<Response<B>, Infallible>>,
+{
+    type Output = Result<Response<ReplyBody<B>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        let own = match self.project() {
+            ReplyingProjection::Inner { reply } => {
+                return reply.poll(task).map_ok(|response| response.map(|body| ReplyBody::Inner { body }));
+            }
+            ReplyingProjection::Own { response } => response.take().unwrap_or_default(),
+            ReplyingProjection::Later { reply } => ready!(reply.as_mut().poll(task)),
+        };
+        Poll::Ready(Ok(own.map(|body| ReplyBody::Own { body })))
+    }
+}
