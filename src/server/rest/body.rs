@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, header};
 use http_body_util::BodyExt;
 
 use crate::{
-    application::{byte_budget::HeldBytes, requests::Field},
+    application::{admission::weigh, byte_budget::HeldBytes, requests::Field},
     server::{
         admission::{Shed, overloaded},
         error::{ApiError, Reason},
@@ -46,6 +46,7 @@ pub async fn read(headers: &HeaderMap, body: Body, max_bytes: usize, held: &mut 
             return Err(error);
         }
     };
+    weigh(bytes.len());
     if !bytes.is_empty() {
         require_json(headers)?;
     }
@@ -58,7 +59,7 @@ async fn collect(body: &mut Body, max_bytes: usize, held: &mut HeldBytes) -> Res
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| match Shed::is_in(&error) {
             true => overloaded(),
-            false => malformed("ended before all of it was there"),
+            false => malformed("ended before it was complete"),
         })?;
         // Trailers are ignored.
         let Ok(data) = frame.into_data() else { continue };
@@ -131,6 +132,10 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn is_json(media_type: &HeaderValue) -> bool {
+    // As most clients write it.
+    if media_type == "application/json" {
+        return true;
+    }
     let Ok(text) = media_type.to_str() else {
         return false;
     };

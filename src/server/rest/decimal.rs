@@ -1,11 +1,12 @@
 //! Amounts of money as decimal text, read and written exactly.
 
-use std::io::Write;
-
 use serde::{Serialize, Serializer, ser::Error};
 use serde_json::value::RawValue;
 
-use crate::domain::money::{Currency, Money, MoneyError};
+use crate::{
+    codec::digits::Digits,
+    domain::money::{Currency, Money, MoneyError},
+};
 
 /// The text is not a decimal number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,21 +120,72 @@ impl From<Money> for Amount {
     }
 }
 
+/// The text of an amount.
+#[derive(Clone, Copy, Debug)]
+pub struct AmountText {
+    bytes: [u8; Self::MAX],
+    start: usize,
+}
+
+impl AmountText {
+    /// Room for the 39 digits of an i128, sign and point.
+    const MAX: usize = 48;
+
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.start;
+        self.start -= bytes.len();
+        self.bytes[self.start..end].copy_from_slice(bytes);
+    }
+}
+
+impl AsRef<[u8]> for AmountText {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+}
+
+impl Amount {
+    /// The plain number, written from its end.
+    #[must_use]
+    pub fn text(self) -> AmountText {
+        let mut text = AmountText { bytes: [b'0'; AmountText::MAX], start: AmountText::MAX };
+        let magnitude = self.minor.unsigned_abs();
+        let whole = if self.decimals == 0 {
+            magnitude
+        } else {
+            let (whole, fraction) = match u64::try_from(magnitude) {
+                // Divided as 64 bits, which costs far less.
+                Ok(magnitude) => {
+                    let per_unit = 10_u64.pow(self.decimals);
+                    ((magnitude / per_unit).into(), magnitude % per_unit)
+                }
+                Err(_) => {
+                    let per_unit = 10_u128.pow(self.decimals);
+                    (magnitude / per_unit, u64::try_from(magnitude % per_unit).unwrap_or_default())
+                }
+            };
+            let end = text.start;
+            text.put(Digits::of(fraction).as_ref());
+            // What is not written is zeros.
+            text.start = end - self.decimals as usize;
+            text.put(b".");
+            whole
+        };
+        match u64::try_from(whole) {
+            Ok(whole) => text.put(Digits::of(whole).as_ref()),
+            Err(_) => text.put(whole.to_string().as_bytes()),
+        }
+        if self.minor < 0 {
+            text.put(b"-");
+        }
+        text
+    }
+}
+
 impl Serialize for Amount {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // Room for the 39 digits of an i128, sign and point.
-        let mut buffer = [0_u8; 48];
-        let mut rest = &mut buffer[..];
-        let per_unit = 10_i128.pow(self.decimals);
-        let (whole, fraction) = (self.minor / per_unit, (self.minor % per_unit).abs());
-        let written = if self.decimals == 0 {
-            write!(rest, "{whole}")
-        } else {
-            write!(rest, "{whole}.{fraction:0width$}", width = self.decimals as usize)
-        };
-        written.map_err(S::Error::custom)?;
-        let unused = rest.len();
-        let text = std::str::from_utf8(&buffer[..buffer.len() - unused]).map_err(S::Error::custom)?;
+        let text = self.text();
+        let text = std::str::from_utf8(text.as_ref()).map_err(S::Error::custom)?;
         // The number is sent with exactly these digits; through f64 it would not be.
         serde_json::from_str::<&RawValue>(text).map_err(S::Error::custom)?.serialize(serializer)
     }
@@ -213,6 +265,9 @@ mod tests {
             |minor, code| serde_json::to_string(&Amount::of_minor(minor, Currency::parse(code).unwrap())).unwrap();
         assert_eq!(show(105_997, "USD"), "1059.97");
         assert_eq!(show(5, "USD"), "0.05");
+        assert_eq!(show(-5, "USD"), "-0.05");
+        assert_eq!(show(0, "KWD"), "0.000");
+        assert_eq!(show(i128::from(u64::MAX) + 1, "JPY"), "18446744073709551616");
         assert_eq!(show(900_719_925_474_099_301, "USD"), "9007199254740993.01");
         assert_eq!(show(1_500, "JPY"), "1500");
         assert_eq!(show(i128::MAX, "KWD"), "170141183460469231731687303715884105.727");

@@ -31,7 +31,7 @@ pub async fn openapi() -> Reply {
     Ok(response)
 }
 
-/// `GET /swagger`
+/// `GET /swagger`, `GET /swagger/`
 ///
 /// # Errors
 /// Never.
@@ -53,7 +53,11 @@ pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     let Path(file) = file.map_err(|_| missing())?;
     let found = utoipa_swagger_ui::serve(&file, Arc::clone(&CONFIG)).map_err(ApiError::internal)?;
     let found = found.ok_or_else(missing)?;
-    let mut response = Response::new(Body::from(found.bytes.into_owned()));
+    let mut bytes = found.bytes.into_owned();
+    if file == "index.html" {
+        bytes = with_viewport(&bytes).map_err(ApiError::internal)?;
+    }
+    let mut response = Response::new(Body::from(bytes));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_str(&found.content_type).map_err(ApiError::internal)?);
     if found.gzpipped {
@@ -61,4 +65,11 @@ pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     }
     secure_page(&mut response, SWAGGER_POLICY);
     Ok(response)
+}
+
+/// The page with a viewport, which it lacks: a phone would show it as wide as a desk.
+fn with_viewport(page: &[u8]) -> Result<Vec<u8>, std::str::Utf8Error> {
+    let page = std::str::from_utf8(page)?;
+    let viewport = r#"<head><meta name="viewport" content="width=device-width, initial-scale=1">"#;
+    Ok(page.replacen("<head>", viewport, 1).into_bytes())
 }

@@ -27,6 +27,8 @@ struct EventView<'a> {
     request_id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     actor: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    on_behalf_of: &'a str,
     #[serde(flatten)]
     change: ChangeView<'a>,
 }
@@ -48,6 +50,7 @@ pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<()
         customer_id: &event.customer_id,
         request_id: &message.request_id,
         actor: &message.actor,
+        on_behalf_of: &message.on_behalf_of,
         change: ChangeView::of(&event),
     };
     serde_json::to_writer(out, &view).map_err(|error| AppError::Corrupt(error.to_string()))

@@ -1,15 +1,27 @@
 //! The request headers that the service uses.
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
+
+use super::problem::CONSISTENCY_TOKEN;
 
 use crate::{
     application::requests::{ConsistencyDraft, ConsistencyLevel, Field, MetaDraft, Violations},
     ports::event_store::Revision,
 };
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const ACTOR: HeaderName = HeaderName::from_static("x-actor");
+
 /// The value of the header `field` if present; records a violation if it is repeated, empty, or not text.
 pub fn single<'a>(headers: &'a HeaderMap, field: Field, violations: &mut Violations) -> Option<&'a str> {
-    let mut values = headers.get_all(field.rest_name()).iter();
+    let mut values = match field {
+        // The headers of each command, by names that are made once.
+        Field::RequestId => headers.get_all(IDEMPOTENCY_KEY),
+        Field::Actor => headers.get_all(ACTOR),
+        Field::ConsistencyToken => headers.get_all(CONSISTENCY_TOKEN),
+        other => headers.get_all(other.rest_name()),
+    }
+    .iter();
     let value = values.next()?;
     if values.next().is_some() {
         violations.add(field, "must be given once");
@@ -81,7 +93,7 @@ impl<'a> CommandHeaders<'a> {
 }
 
 fn if_match(headers: &HeaderMap, violations: &mut Violations) -> IfMatch {
-    match tags(headers, header::IF_MATCH.as_str()) {
+    match tags(headers, header::IF_MATCH) {
         Ok(Tags::None | Tags::Any) => IfMatch::Anything,
         Ok(Tags::List(tags)) => match tags.as_slice() {
             [Tag { revision: Some(revision), is_weak: false }] => {
@@ -102,7 +114,7 @@ fn if_match(headers: &HeaderMap, violations: &mut Violations) -> IfMatch {
 /// Whether the client already has the order at `revision`.
 #[must_use]
 pub fn has_already(headers: &HeaderMap, revision: Revision) -> bool {
-    match tags(headers, header::IF_NONE_MATCH.as_str()) {
+    match tags(headers, header::IF_NONE_MATCH) {
         Ok(Tags::Any) => true,
         Ok(Tags::List(tags)) => tags.iter().any(|tag| tag.revision == Some(revision)),
         Ok(Tags::None) | Err(_) => false,
@@ -111,7 +123,7 @@ pub fn has_already(headers: &HeaderMap, revision: Revision) -> bool {
 
 /// Records a violation if `If-None-Match` is not a list of entity tags.
 pub fn check_if_none_match(headers: &HeaderMap, violations: &mut Violations) {
-    if let Err(description) = tags(headers, header::IF_NONE_MATCH.as_str()) {
+    if let Err(description) = tags(headers, header::IF_NONE_MATCH) {
         violations.add(Field::IfNoneMatch, description);
     }
 }
@@ -129,12 +141,12 @@ struct Tag {
 }
 
 /// The entity tags of a header. Source: RFC 9110, 8.8.3 and 13.1.
-fn tags(headers: &HeaderMap, name: &str) -> Result<Tags, &'static str> {
+fn tags(headers: &HeaderMap, name: HeaderName) -> Result<Tags, &'static str> {
     const MALFORMED: &str = "must be * or entity tags such as \"3\"";
     let mut found = Vec::new();
-    for value in headers.get_all(name) {
+    for value in headers.get_all(&name) {
         let mut rest = std::str::from_utf8(value.as_bytes()).map_err(|_| MALFORMED)?.trim();
-        if rest == "*" && headers.get_all(name).iter().count() == 1 {
+        if rest == "*" && headers.get_all(&name).iter().count() == 1 {
             return Ok(Tags::Any);
         }
         loop {
@@ -166,18 +178,6 @@ pub fn consistency<'a>(headers: &'a HeaderMap, violations: &mut Violations) -> C
     }
 }
 
-/// Whether the client requests `media_type` explicitly.
-#[must_use]
-pub fn accepts(headers: &HeaderMap, media_type: &str) -> bool {
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(media_type));
-        // A weight of zero excludes the type (RFC 9110, 12.4.2).
-        is_named && !parts.any(|part| matches!(part, "q=0" | "q=0." | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
@@ -189,6 +189,15 @@ mod tests {
         headers.insert(header::IF_MATCH, HeaderValue::from_static(value));
         let mut violations = Violations::default();
         (if_match(&headers, &mut violations), violations.is_empty())
+    }
+
+    #[test]
+    fn the_names_that_are_made_once_are_those_of_their_fields() {
+        let names =
+            [(Field::RequestId, IDEMPOTENCY_KEY), (Field::Actor, ACTOR), (Field::ConsistencyToken, CONSISTENCY_TOKEN)];
+        for (field, name) in names {
+            assert!(field.rest_name().eq_ignore_ascii_case(name.as_str()), "{field:?}");
+        }
     }
 
     #[test]
@@ -204,17 +213,5 @@ mod tests {
         for wrong in ["3", "\"3", "3\"", "\"1\" \"2\"", "\"1\",", "*, \"1\"", "'3'", ","] {
             assert!(!parse(wrong).1, "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_media_type_is_accepted_when_it_is_named_with_a_weight() {
-        let accepts = |value| {
-            let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(value))]);
-            accepts(&headers, "text/event-stream")
-        };
-        assert!(accepts("text/event-stream"));
-        assert!(accepts("application/json;q=0.5, Text/Event-Stream; q=0.9"));
-        assert!(!accepts("*/*"));
-        assert!(!accepts("application/json, text/event-stream;q=0"));
     }
 }

@@ -1,37 +1,33 @@
 //! The histories of one order and of all, as JSON pages or as server-sent events.
 
-use std::time::Duration;
-
-use axum::{
-    body::Body,
-    extract::{Request, State},
-};
-use http::{HeaderMap, HeaderValue, Response, header};
-use tokio::time::Instant;
+use axum::extract::{Request, State};
+use http::{HeaderMap, request::Parts};
 
 use super::{
-    Reply, Shared, events, headers,
+    Reply, Shared, headers,
     orders::{Id, path_id},
+    page::EventPage,
     query::Query,
-    sse, view,
+    sse,
 };
 use crate::{
     application::{
         event_filter::{EventFilter, kinds_leading_to},
-        event_streams::{EventStream, Follow, Item, StreamBounds},
+        event_streams::{Follow, StreamBounds},
         requests::{self, Field, Violations},
         tokens::{self, Signer},
     },
     domain::order::{EventKind, Status},
     domain::text::CustomerIdRule,
-    ports::event_store::{LogPoint, Revision, StoredEvent},
-    server::{EventStreams, error::ApiError},
+    ports::event_store::{LogPoint, Revision},
+    server::{
+        EventStreams,
+        access::Standing,
+        call::{EVENT_STREAM, accepts},
+        error::ApiError,
+        principal,
+    },
 };
-
-/// The time limit for collecting one JSON page.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The stored bytes after which a page is full, whatever it may have in events.
-const PAGE_BYTES: usize = 4 * 1024 * 1024;
 
 /// The cursor for the current end of the log.
 pub const LATEST: &str = "latest";
@@ -53,7 +49,7 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     let from = query.number(Field::FromRevision, &mut violations).unwrap_or(0);
     let mut from = requests::from_revision(&mut violations, from);
     let page_size = page_size(&query, &mut violations);
-    let follows = headers::accepts(&request.headers, sse::CONTENT_TYPE);
+    let follows = accepts(&request.headers, EVENT_STREAM);
     if follows {
         from = resumed_revision(&request.headers, &mut violations).or(from);
     } else {
@@ -62,16 +58,24 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
     let (order_id, from) = violations.finish(order_id.zip(from))?;
     let streams = context.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
-    let mut events = context.event_log.order_history(order_id, from, follow, bounds).await?;
+    let mut events = context
+        .event_log
+        .order_history(order_id, from, &principal::reading(&request.extensions), follow, bounds)
+        .await?;
     let log = context.log()?;
     let path = request.uri.path();
     if follows {
-        return Ok(sse::reply(events, sse::Ids::Revisions, log, path.to_owned(), streams.sent_bytes()));
+        return Ok(sse::reply(events, sse::Ids::Revisions, log, reader(&request, &streams)));
     }
-    let page = gather(page_size, &mut events).await?;
+    let page = EventPage::gather(page_size, &mut events, &log, streams.sent_bytes()).await?;
     let seen = page.seen(&events).map(|(revision, _)| revision);
     let next = seen.map(|seen| query.next_link(path, Field::FromRevision, &(seen + 1).to_string()));
-    page_reply(&page.events, &log, next)
+    page.reply(&log, next)
+}
+
+fn reader(request: &Parts, streams: &EventStreams) -> sse::Reader {
+    let standing = Standing::in_extensions(&request.extensions);
+    sse::Reader { path: request.uri.path().to_owned(), standing, held: streams.sent_bytes() }
 }
 
 /// How a stream is read that `follows` the log, or is read to its end for one page. A page is an ordinary request and needs no permit.
@@ -97,7 +101,7 @@ fn resumed_revision(headers: &HeaderMap, violations: &mut Violations) -> Option<
 fn check_not_resumed(headers: &HeaderMap, parameter: Field, violations: &mut Violations) {
     if headers.contains_key(Field::LastEventId.rest_name()) {
         let parameter = parameter.rest_name();
-        let description = format_args!("is for Accept: text/event-stream; a page goes on with {parameter}");
+        let description = format_args!("is for Accept: text/event-stream; to continue a page, use {parameter}");
         violations.add(Field::LastEventId, description);
     }
 }
@@ -112,7 +116,7 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let query = Query::read(&request.uri, EVENTS_PARAMETERS, &mut violations);
     let filter = filter(&query, &mut violations);
     let page_size = page_size(&query, &mut violations);
-    let follows = headers::accepts(&request.headers, sse::CONTENT_TYPE);
+    let follows = accepts(&request.headers, EVENT_STREAM);
     let resumed = if follows {
         headers::single(&request.headers, Field::LastEventId, &mut violations)
     } else {
@@ -125,16 +129,17 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let after = start(cursor, violations, context.known_log().as_ref())?;
     let streams = context.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
-    let mut events = context.event_log.events(after, filter, follow, bounds).await?;
+    let mut events =
+        context.event_log.events(after, filter, &principal::following(&request.extensions), follow, bounds).await?;
     let log = context.log()?;
     let path = request.uri.path();
     if follows {
-        return Ok(sse::reply(events, sse::Ids::Cursors, log, path.to_owned(), streams.sent_bytes()));
+        return Ok(sse::reply(events, sse::Ids::Cursors, log, reader(&request, &streams)));
     }
-    let page = gather(page_size, &mut events).await?;
+    let page = EventPage::gather(page_size, &mut events, &log, streams.sent_bytes()).await?;
     let seen = page.seen(&events).map(|(_, point)| point);
     let next = seen.map(|seen| query.next_link(path, Field::Cursor, &tokens::encode_cursor(&log, seen)));
-    page_reply(&page.events, &log, next)
+    page.reply(&log, next)
 }
 
 /// The position to start after; `None`: now.
@@ -158,7 +163,7 @@ fn filter(query: &Query<5>, violations: &mut Violations) -> EventFilter {
     let by_type =
         violations.check(Field::Types, query.choice(Field::Types, &EventKind::ALL, EventKind::name)).flatten();
     if by_status.zip(by_type).is_some_and(|(status, kind)| kind.status_after() != status) {
-        violations.add(Field::Status, "does not go together with this type: no event would ever pass");
+        violations.add(Field::Status, "contradicts this type: no event could match");
     }
     EventFilter {
         customer_ids: customer_id.into_iter().map(|id| id.to_string()).collect(),
@@ -174,71 +179,4 @@ fn filter(query: &Query<5>, violations: &mut Violations) -> EventFilter {
 fn page_size<const N: usize>(query: &Query<N>, violations: &mut Violations) -> usize {
     let size = query.number(Field::PageSize, violations).unwrap_or(0);
     requests::page_size(violations, size)
-}
-
-/// A page of events of a source.
-struct Page {
-    events: Vec<StoredEvent>,
-    end: PageEnd,
-}
-
-/// Why a page ends.
-enum PageEnd {
-    /// There are no more events.
-    End,
-    /// The page is full.
-    Full,
-    /// The time limit has expired.
-    Late,
-}
-
-impl Page {
-    /// The reader's position, if there may be more events.
-    fn seen(&self, stream: &EventStream) -> Option<(Revision, LogPoint)> {
-        match (&self.end, self.events.last()) {
-            (PageEnd::End, _) => None,
-            (PageEnd::Full, Some(last)) => Some((last.revision, LogPoint::after(last))),
-            // Filtered events count as seen.
-            _ => Some((stream.revision(), stream.point())),
-        }
-    }
-}
-
-/// Up to `size` events of `stream`; fewer at its end or when the time limit expires.
-async fn gather(size: usize, stream: &mut EventStream) -> Result<Page, ApiError> {
-    let deadline = Instant::now() + PAGE_TIMEOUT;
-    let (mut events, mut bytes) = (Vec::new(), 0);
-    while events.len() < size && bytes < PAGE_BYTES {
-        match tokio::time::timeout_at(deadline, stream.next()).await {
-            Ok(Some(Ok(Item::Event(event)))) => {
-                bytes += event.payload.len();
-                events.push(event);
-            }
-            Ok(Some(Ok(Item::CaughtUp | Item::Heartbeat))) => {}
-            Ok(Some(Err(error))) => return Err(error.into()),
-            Ok(None) => return Ok(Page { events, end: PageEnd::End }),
-            Err(_) => return Ok(Page { events, end: PageEnd::Late }),
-        }
-    }
-    Ok(Page { events, end: PageEnd::Full })
-}
-
-fn page_reply(page: &[StoredEvent], log: &Signer, next: Option<String>) -> Reply {
-    let mut body = vec![b'['];
-    for (index, event) in page.iter().enumerate() {
-        if index > 0 {
-            body.push(b',');
-        }
-        events::write(event, log, &mut body)?;
-    }
-    body.push(b']');
-    let mut response = Response::new(Body::from(body));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(next) = next {
-        response.headers_mut().insert(header::LINK, view::header_value(next)?);
-    }
-    if let Some(last) = page.last() {
-        view::set_token(&mut response, log, last.position)?;
-    }
-    Ok(response)
 }

@@ -98,7 +98,7 @@ pub fn nothing(text: &str, violations: &mut Violations) {
 
 fn body<'a, const N: usize>(text: &'a str, fields: [Field; N], violations: &mut Violations) -> Option<Slots<'a, N>> {
     if text.is_empty() {
-        violations.add(Field::Request, "must not be left out");
+        violations.add(Field::Request, "is required");
         return None;
     }
     let read = json::object(text, fields, Object::Body, violations);
@@ -122,7 +122,7 @@ impl Reader<'_> {
         raw: Option<&'a str>,
         read: impl FnOnce(&'a str) -> Result<T, &'static str>,
     ) -> Option<T> {
-        match raw.ok_or("must not be left out").and_then(read) {
+        match raw.ok_or("is required").and_then(read) {
             Ok(value) => Some(value),
             Err(description) => {
                 self.note(field, description);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_noted_at_once() {
+    fn all_violations_are_reported_at_once() {
         let text = r#"{"customerId": true, "shippingAddress": 5, "currency": "usd", "note": "", "items": [
             {"productId": 1.5, "name": [], "quantity": 2.0, "price": "NaN"}, 7, {"productId": null, "quantity": "1", "price": {}, "x": 1}]}"#;
         assert_eq!(
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_is_no_object_is_one_violation() {
+    fn a_body_that_is_not_an_object_is_one_violation() {
         for text in ["", "[]", "null", "{", "\"\"", "{}{}"] {
             assert_eq!(wrong(text), ["body"], "{text}");
         }

@@ -7,10 +7,11 @@ use std::{borrow::Cow, fmt};
 
 use serde::{
     Deserializer as _,
-    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Deserializer, value::RawValue};
 
+use super::split::Parts;
 use crate::application::requests::{Field, FieldPath, Violations};
 
 /// The maximum number of unknown fields of one object that are named; more are counted.
@@ -57,7 +58,7 @@ impl Object {
     }
 }
 
-/// The `fields` of the object `text`; records unexpected ones as violations of `object`.
+/// The `fields` of the object `text`; records unexpected ones as violations of `object`. An item is a part of a body that has been parsed.
 ///
 /// # Errors
 /// A description: the text is not well-formed JSON, or not an object.
@@ -67,7 +68,8 @@ pub fn object<'a, const N: usize>(
     object: Object,
     violations: &mut Violations,
 ) -> Result<Slots<'a, N>, String> {
-    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    let is_bare = text.starts_with('{') && text.ends_with('}');
+    let text = if is_bare { text } else { text.trim_matches([' ', '\t', '\r', '\n']) };
     if !text.starts_with('{') {
         return Err(match serde_json::from_str::<&RawValue>(text) {
             Ok(_) => "must be a JSON object".to_owned(),
@@ -75,8 +77,10 @@ pub fn object<'a, const N: usize>(
         });
     }
     let names = fields.map(Field::rest_name);
-    let mut reader = Deserializer::from_str(text);
-    let found = reader.deserialize_map(Fields { names: &names }).and_then(|found| reader.end().map(|()| found));
+    let found = match object {
+        Object::Body => parsed(text, &names),
+        Object::Item(_) => split(text, &names),
+    };
     let found = found.map_err(|error| malformed(&error))?;
     for (index, field) in fields.into_iter().enumerate() {
         if found.repeated & (1 << index) != 0 {
@@ -88,20 +92,43 @@ pub fn object<'a, const N: usize>(
     }
     if found.unknown_count > found.unknown.len() {
         let more = found.unknown_count - found.unknown.len();
-        violations.add(object.whole(), format_args!("has {more} more fields that do not belong there"));
+        violations.add(object.whole(), format_args!("has {more} more unknown fields"));
     }
     Ok(found.slots)
+}
+
+fn parsed<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Result<Found<'a, N>, serde_json::Error> {
+    let mut reader = Deserializer::from_str(text);
+    let found = reader.deserialize_map(Fields { names })?;
+    reader.end().map(|()| found)
+}
+
+/// The same for text that is well-formed. Fails only for a name with half of a surrogate pair.
+fn split<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Result<Found<'a, N>, serde_json::Error> {
+    let (mut found, mut parts) = (Found::default(), Parts::of(text));
+    while let (Some(name), Some(raw)) = (parts.next(), parts.next()) {
+        match name.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+            Some(plain) if !plain.contains('\\') => found.add(key(names, plain), raw),
+            _ => found.add(key(names, &serde_json::from_str::<String>(name)?), raw),
+        }
+    }
+    Ok(found)
+}
+
+/// The index of the field `name`; otherwise the beginning of the name.
+fn key(names: &[&'static str], name: &str) -> Result<usize, String> {
+    let index = names.iter().position(|known| *known == name);
+    index.ok_or_else(|| name.chars().take(MAX_NAME_CHARS).collect())
 }
 
 fn malformed(error: &serde_json::Error) -> String {
     format!("is not well-formed JSON: {error}")
 }
 
-/// The elements of the array `text`, at most `max + 1` of them; `None` if it is not an array.
+/// The elements of the array `text`, at most `max + 1` of them; `None` if it is not an array. The text is a part of a body that has been parsed.
 #[must_use]
 pub fn array(text: &str, max: usize) -> Option<Vec<&str>> {
-    let mut reader = Deserializer::from_str(text);
-    reader.deserialize_seq(Elements { max }).ok()
+    text.starts_with('[').then(|| Parts::of(text).take(max + 1).collect())
 }
 
 /// The text of a JSON string.
@@ -145,9 +172,36 @@ struct Fields<'n, const N: usize> {
 struct Found<'de, const N: usize> {
     slots: Slots<'de, N>,
     /// One bit for each name.
+    seen: u32,
+    /// The same.
     repeated: u32,
     unknown: Vec<String>,
     unknown_count: usize,
+}
+
+impl<const N: usize> Default for Found<'_, N> {
+    fn default() -> Self {
+        Self { slots: [None; N], seen: 0, repeated: 0, unknown: Vec::new(), unknown_count: 0 }
+    }
+}
+
+impl<'de, const N: usize> Found<'de, N> {
+    /// Adds the value `raw` of a field: of that with this index, or of an unknown one.
+    fn add(&mut self, key: Result<usize, String>, raw: &'de str) {
+        match key {
+            Ok(index) => {
+                self.slots[index] = (raw != "null").then_some(raw);
+                self.repeated |= self.seen & (1 << index);
+                self.seen |= 1 << index;
+            }
+            Err(name) => {
+                self.unknown_count += 1;
+                if self.unknown.len() < MAX_UNKNOWN_NAMED && !self.unknown.contains(&name) {
+                    self.unknown.push(name);
+                }
+            }
+        }
+    }
 }
 
 impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
@@ -158,24 +212,13 @@ impl<'de, const N: usize> Visitor<'de> for Fields<'_, N> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = Found { slots: [None; N], repeated: 0, unknown: Vec::new(), unknown_count: 0 };
-        let mut seen = 0_u32;
+        let mut found = Found::default();
         while let Some(key) = map.next_key_seed(Key { names: self.names })? {
-            match key {
-                Ok(index) => {
-                    let raw = map.next_value::<&RawValue>()?.get();
-                    found.slots[index] = (raw != "null").then_some(raw);
-                    found.repeated |= seen & (1 << index);
-                    seen |= 1 << index;
-                }
-                Err(name) => {
-                    map.next_value::<IgnoredAny>()?;
-                    found.unknown_count += 1;
-                    if found.unknown.len() < MAX_UNKNOWN_NAMED && !found.unknown.contains(&name) {
-                        found.unknown.push(name);
-                    }
-                }
-            }
+            let raw = match &key {
+                Ok(_) => map.next_value::<&RawValue>()?.get(),
+                Err(_) => map.next_value::<IgnoredAny>().map(|_| "")?,
+            };
+            found.add(key, raw);
         }
         Ok(found)
     }
@@ -201,35 +244,7 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(self
-            .names
-            .iter()
-            .position(|known| *known == name)
-            .ok_or_else(|| name.chars().take(MAX_NAME_CHARS).collect()))
-    }
-}
-
-struct Elements {
-    max: usize,
-}
-
-impl<'de> Visitor<'de> for Elements {
-    type Value = Vec<&'de str>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::new();
-        while found.len() <= self.max {
-            match elements.next_element::<&RawValue>()? {
-                Some(raw) => found.push(raw.get()),
-                None => return Ok(found),
-            }
-        }
-        while elements.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(found)
+        Ok(key(self.names, name))
     }
 }
 
@@ -261,7 +276,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_object_is_refused() {
+    fn an_item_is_read_as_the_body_is() {
+        for text in [
+            r#"{"id":1,"c":[[[]]],"id":2,"\u0069d":3,"all":null}"#,
+            r#" { "all" : {"id":[1,"}"]} , "id" : "a\"b\\" }"#,
+            "{}",
+            r#"{"\ud83d":1}"#,
+            "5",
+        ] {
+            let read = |object| {
+                let mut violations = Violations::default();
+                let read = super::object(text, [Field::Id, Field::All], object, &mut violations);
+                (read.ok(), violations.into_vec().len())
+            };
+            assert_eq!(read(Object::Item(0)), read(Object::Body), "{text}");
+        }
+    }
+
+    #[test]
+    fn text_that_is_not_one_object_is_refused() {
         for text in [
             "",
             "nul",

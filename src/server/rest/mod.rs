@@ -6,7 +6,6 @@
 mod body;
 mod decimal;
 pub mod documents;
-pub mod edge;
 mod events;
 mod headers;
 mod history;
@@ -14,13 +13,16 @@ mod input;
 mod json;
 pub mod openapi;
 mod orders;
+mod page;
 pub mod problem;
 mod queries;
 mod query;
+mod split;
 mod sse;
 mod system;
 pub mod time;
 mod view;
+mod written;
 
 use std::sync::Arc;
 
@@ -59,7 +61,7 @@ fn routes() -> Vec<(String, MethodRouter<Shared>)> {
 /// Orders have the same routes under both.
 pub const PREFIXES: [&str; 2] = ["", "/api"];
 
-fn node() -> [(&'static str, MethodRouter<Shared>); 13] {
+fn node() -> [(&'static str, MethodRouter<Shared>); 14] {
     [
         ("/", get(system::root)),
         ("/health", get(system::health)),
@@ -73,6 +75,7 @@ fn node() -> [(&'static str, MethodRouter<Shared>); 13] {
         ("/api/id/{id}", get(system::id_parts)),
         ("/openapi.json", get(documents::openapi)),
         ("/swagger", get(documents::swagger)),
+        ("/swagger/", get(documents::swagger)),
         ("/swagger/{file}", get(documents::swagger_file)),
     ]
 }
@@ -97,7 +100,7 @@ pub fn closed() -> Router {
 }
 
 async fn no_route() -> ApiError {
-    ApiError::new(Reason::RouteNotFound, "there is no such route; /openapi.json names those that there are")
+    ApiError::new(Reason::RouteNotFound, "there is no such route; /openapi.json lists all routes")
 }
 
 /// Redirects the client to another page of this node.

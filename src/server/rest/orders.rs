@@ -16,17 +16,19 @@ use super::{
 };
 use crate::{
     application::{
-        AppError, CommandReply, Consistency, OrderRequest,
+        AppError, CommandReply, Consistency, OrderRequest, Scope,
         byte_budget::HeldBytes,
         order_repository::AsOf,
         queries::GetOrder,
         requests::{self, ActionDraft, CommandDraft, Field, Target, Violations},
     },
     domain::ids::OrderId,
+    identity::Principal,
     server::{
         ApiState,
-        connection::request_budget,
+        call::request_budget,
         error::{ApiError, Reason},
+        principal::principal,
     },
 };
 
@@ -97,15 +99,16 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
     let mut violations = Violations::default();
     let headers = incoming.headers(&mut violations);
     if matches!(headers.if_match, IfMatch::OneOf(_)) {
-        violations.add(Field::ExpectedRevision, "must be left out: a new order has no revision yet");
+        violations.add(Field::ExpectedRevision, "must not be set: a new order has no revision yet");
     }
     let order = NewOrder::read(incoming.text()?, &mut violations);
     let action = ActionDraft::Create(order.draft());
-    let command = requests::command(violations, CommandDraft { meta: headers.draft(), target: Target::New, action })?;
+    let draft = CommandDraft { meta: headers.draft(), target: Target::New, action };
+    let command = requests::command(violations, draft, &incoming.caller)?;
     let reply = send(&context, command).await?;
     let mut response = view::order(StatusCode::CREATED, &reply, &context.log()?)?;
-    let location = format!("{}/{}", incoming.uri.path(), reply.order.id);
-    response.headers_mut().insert(header::LOCATION, view::header_value(location)?);
+    let location = view::location(incoming.uri.path(), reply.order.id)?;
+    response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
 }
 
@@ -160,6 +163,7 @@ struct Change<'a> {
     violations: Violations,
     id: Option<String>,
     headers: CommandHeaders<'a>,
+    caller: &'a Principal,
 }
 
 impl<'a> Change<'a> {
@@ -167,15 +171,16 @@ impl<'a> Change<'a> {
         let mut violations = Violations::default();
         let id = path_id(id, Field::OrderId, &mut violations);
         let headers = incoming.headers(&mut violations).of_existing_order();
-        Self { violations, id, headers }
+        Self { violations, id, headers, caller: &incoming.caller }
     }
 
     async fn run(self, context: &ApiState, action: ActionDraft<'_>) -> Reply {
-        let Self { violations, id, headers } = self;
+        let Self { violations, id, headers, caller } = self;
         let target = Target::Existing(id.as_deref());
-        let mut command = requests::command(violations, CommandDraft { meta: headers.draft(), target, action })?;
+        let mut command =
+            requests::command(violations, CommandDraft { meta: headers.draft(), target, action }, caller)?;
         if let (IfMatch::OneOf(revisions), Target::Existing(id)) = (&headers.if_match, command.target) {
-            command.expected_revision = Some(revision_of(context, id, revisions).await?);
+            command.expected_revision = Some(revision_of(context, id, command.scope(), revisions).await?);
         }
         let reply = send(context, command).await?;
         view::order(StatusCode::OK, &reply, &context.log()?)
@@ -188,16 +193,16 @@ pub fn path_id(id: Id, field: Field, violations: &mut Violations) -> Option<Stri
     violations.check(field, id)
 }
 
-/// The order's revision if it is one of `wanted`.
-async fn revision_of(context: &ApiState, order_id: OrderId, wanted: &[u64]) -> Result<u64, ApiError> {
-    let query = GetOrder { order_id, until: AsOf::Latest, consistency: Consistency::Strong };
+/// The revision of an order within `scope` if it is one of `wanted`.
+async fn revision_of(context: &ApiState, order_id: OrderId, scope: Scope, wanted: &[u64]) -> Result<u64, ApiError> {
+    let query = GetOrder { order_id, until: AsOf::Latest, consistency: Consistency::Strong, scope };
     let actual = context.mediator.get_order(query).await?.order.revision;
     if wanted.contains(&actual) {
         return Ok(actual);
     }
     let mut error = ApiError::new(
         Reason::IfMatchFailed,
-        format!("the order is at revision {actual}, and If-Match does not name that"),
+        format!("the order is at revision {actual}, which If-Match does not name"),
     );
     error.facts.push(("actual_revision", actual.to_string()));
     Err(error)
@@ -220,6 +225,7 @@ struct Incoming {
     headers: HeaderMap,
     uri: Uri,
     bytes: Bytes,
+    caller: Principal,
     /// Held until the request is answered.
     _held: HeldBytes,
 }
@@ -229,7 +235,8 @@ impl Incoming {
         let (parts, body) = request.into_parts();
         let mut held = HeldBytes::none(request_budget(&parts.extensions));
         let bytes = body::read(&parts.headers, body, context.info.max_message_bytes, &mut held).await?;
-        Ok(Self { headers: parts.headers, uri: parts.uri, bytes, _held: held })
+        let caller = principal(&parts.extensions).clone();
+        Ok(Self { headers: parts.headers, uri: parts.uri, bytes, caller, _held: held })
     }
 
     fn headers(&self, violations: &mut Violations) -> CommandHeaders<'_> {

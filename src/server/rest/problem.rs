@@ -24,6 +24,8 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status(self.reason);
+        // For the audit.
+        response.extensions_mut().insert(self.reason);
         response.extensions_mut().insert(DeferredProblem(self));
         response
     }
@@ -34,16 +36,16 @@ fn status(reason: Reason) -> StatusCode {
     StatusCode::from_u16(reason.spec().http_status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// Writes the body of an error reply; leaves every other reply unchanged.
-pub fn write(response: &mut Response<Body>, path: &str) {
+/// Completes the headers of an error reply, and returns its body; leaves every other reply unchanged.
+pub fn write<B>(response: &mut Response<B>, path: &str) -> Option<Body> {
     let error = match response.extensions_mut().remove::<DeferredProblem>() {
         Some(DeferredProblem(error)) => error,
         // The router's own refusals have no body.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => ApiError::new(
             Reason::MethodNotAllowed,
-            "the route does not have this method; Allow names those that it has",
+            "the route does not support this method; Allow lists those that it supports",
         ),
-        None => return,
+        None => return None,
     };
     *response.status_mut() = status(error.reason);
     let body = to_json(&error, path);
@@ -55,14 +57,14 @@ pub fn write(response: &mut Response<Body>, path: &str) {
         let seconds = after.as_millis().div_ceil(1_000).max(1);
         headers.insert(header::RETRY_AFTER, HeaderValue::from(u64::try_from(seconds).unwrap_or(u64::MAX)));
     }
-    *response.body_mut() = Body::from(body);
+    Some(Body::from(body))
 }
 
 /// The problem document of `error` at `path`.
 #[must_use]
 pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
     let spec = error.reason.spec();
-    let fact = |name: &str| error.facts.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+    let fact = |name: &str| error.fact(name);
     let number = |name: &str| fact(name).and_then(|value| value.parse::<u64>().ok());
     let problem = Problem {
         kind: format!("urn:ordersystem:problem:{}", spec.name.to_ascii_lowercase().replace('_', "-")),
@@ -79,6 +81,10 @@ pub fn to_json(error: &ApiError, path: &str) -> Vec<u8> {
         actual_revision: number("actual_revision"),
         request_id: fact("request_id"),
         max_message_bytes: number("max_message_bytes"),
+        required_roles: fact("roles").map(|roles| roles.split(',').collect()).unwrap_or_default(),
+        limit: fact("limit"),
+        limit_value: number("limit_value"),
+        limit_scope: fact("scope"),
     };
     // Text and numbers only, so this cannot fail.
     serde_json::to_vec(&problem).unwrap_or_default()
@@ -110,6 +116,14 @@ struct Problem<'a> {
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_message_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    required_roles: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_value: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_scope: Option<&'a str>,
 }
 
 #[derive(Serialize)]

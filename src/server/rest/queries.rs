@@ -23,7 +23,7 @@ use crate::{
     },
     domain::{money::Currency, order::Status, timestamp::Timestamp},
     ports::read_model::ListOrder,
-    server::{ApiState, error::ApiError},
+    server::{ApiState, error::ApiError, principal::reading},
 };
 
 /// `GET /orders/{id}`
@@ -40,7 +40,7 @@ pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Rep
     let consistency = headers::consistency(&request.headers, &mut violations);
     headers::check_if_none_match(&request.headers, &mut violations);
     let draft = GetOrderDraft { order_id: id.as_deref(), until, consistency };
-    let query = requests::get_order(violations, draft, log.as_ref())?;
+    let query = requests::get_order(violations, draft, reading(&request.extensions), log.as_ref())?;
     let loaded = context.mediator.get_order(query).await?;
     let log = context.log()?;
     if headers::has_already(&request.headers, loaded.order.revision) {
@@ -51,7 +51,7 @@ pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Rep
 
 fn until(query: &Query<2>, violations: &mut Violations) -> Option<UntilDraft> {
     if query.get(Field::Revision).is_some() && query.get(Field::AsOf).is_some() {
-        violations.add(Field::AsOf, "must be left out together with revision");
+        violations.add(Field::AsOf, "must not be combined with revision");
     }
     if query.get(Field::Revision).is_some() {
         return query.number(Field::Revision, violations).map(UntilDraft::Revision);
@@ -64,7 +64,7 @@ fn until(query: &Query<2>, violations: &mut Violations) -> Option<UntilDraft> {
 
 /// The value of a time parameter.
 fn time_of<const N: usize>(query: &Query<N>, field: Field) -> Given<Timestamp> {
-    const NO_TIME: &str = "must be a time as RFC 3339 has it, such as 2025-01-15T10:30:00Z, of the years 1 to 9999";
+    const NO_TIME: &str = "must be an RFC 3339 time such as 2025-01-15T10:30:00Z, of the years 1 to 9999";
     let Some(text) = query.get(field) else { return Ok(None) };
     time::parse(text).map(Some).ok_or_else(|| NO_TIME.to_owned())
 }
@@ -102,7 +102,7 @@ pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
     let mut violations = Violations::default();
     let query = Query::read(&request.uri, LIST_PARAMETERS, &mut violations);
     let draft = list_draft(&query, &request.headers, &mut violations);
-    let wanted = requests::list_orders(violations, draft, log.as_ref())?;
+    let wanted = requests::list_orders(violations, draft, &reading(&request.extensions), log.as_ref())?;
     let page = context.mediator.list_orders(wanted.list.clone()).await?;
     let log = context.log()?;
     let rows = page.answer.rows.iter().map(RowView::of).collect::<Result<Vec<_>, _>>()?;
@@ -162,7 +162,8 @@ pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
     let consistency = headers::consistency(&request.headers, &mut violations);
     let consistency = requests::consistency(&mut violations, consistency, log.as_ref());
     violations.finish(Some(()))?;
-    let found = context.mediator.get_order_stats(GetOrderStats { consistency }).await?;
+    let query = GetOrderStats { consistency, scope: reading(&request.extensions) };
+    let found = context.mediator.get_order_stats(query).await?;
     let log = context.log()?;
     let stats = OrderStats::of(&found.answer).map_err(ApiError::internal)?;
     let mut response = view::json(StatusCode::OK, &stats_view(&context, &stats)?);

@@ -3,11 +3,11 @@
 //! Each event has the id after which to resume, so that a browser that reconnects by itself skips nothing. The stream holds one batch of events at a
 //! time and writes further bytes only when the client has read the previous ones.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{FutureExt as _, future::BoxFuture, stream};
 use http::{HeaderValue, Response, header};
 
 use super::{events, problem};
@@ -19,14 +19,14 @@ use crate::{
     },
     ports::event_store::{LogPoint, StoredEvent},
     server::{
-        error::ApiError,
+        access::Standing,
+        call::EVENT_STREAM,
+        error::{ApiError, Reason},
         event_streams::SentBytes,
         paced::{Ending, PacedBody},
     },
 };
 
-/// The media type.
-pub const CONTENT_TYPE: &str = "text/event-stream";
 /// The interval of heartbeats on a silent stream.
 pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The approximate number of bytes written at a time.
@@ -46,14 +46,28 @@ struct Tail {
     ids: Ids,
     log: Signer,
     path: String,
+    /// The error of a caller that may not follow any longer.
+    lost: BoxFuture<'static, ApiError>,
     is_over: bool,
 }
 
-/// A reply that streams `events` until the client leaves or the node drains; data that the client has not read yet is reserved in `held`.
+/// What a stream is for its client.
+pub struct Reader {
+    /// The path of its request.
+    pub path: String,
+    /// Its caller, where callers are identified.
+    pub standing: Option<Arc<Standing>>,
+    /// The reservation of data that it has not read yet.
+    pub held: SentBytes,
+}
+
+/// A reply that streams `events` until the client leaves, may not follow any longer, or the node drains.
 #[must_use]
-pub fn reply(events: EventStream, ids: Ids, log: Signer, path: String, held: SentBytes) -> Response<Body> {
-    let ending = last_words(AppError::ReadersBehind, &path);
-    let tail = Tail { events, ids, log, path, is_over: false };
+pub fn reply(events: EventStream, ids: Ids, log: Signer, reader: Reader) -> Response<Body> {
+    let Reader { path, standing, held } = reader;
+    let ending = final_event(&AppError::ReadersBehind.into(), &path);
+    let lost = Standing::lost_by(standing).boxed();
+    let tail = Tail { events, ids, log, path, lost, is_over: false };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");
     let chunks = stream::unfold((Some(greeting), tail), |(greeting, mut tail)| async move {
         let chunk = match greeting {
@@ -65,7 +79,7 @@ pub fn reply(events: EventStream, ids: Ids, log: Signer, path: String, held: Sen
     let body = PacedBody::new(Body::from_stream(chunks), held, Ending::Bytes(ending));
     let mut response = Response::new(Body::new(body));
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Otherwise nginx would buffer the stream.
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
@@ -77,14 +91,20 @@ impl Tail {
         if self.is_over {
             return None;
         }
-        match self.events.next().await? {
+        let next = tokio::select! {
+            // First: there may always be a next event.
+            biased;
+            error = &mut self.lost => return Some(self.end(&error)),
+            next = self.events.next() => next?,
+        };
+        match next {
             Ok(Item::Event(event)) => Some(self.write_from(event)),
             Ok(Item::CaughtUp) => {
                 Some(Bytes::from(format!("event: caughtUp\nid: {0}\ndata: {{\"id\":\"{0}\"}}\n\n", self.id())))
             }
             // An id without data moves the resume position and is not shown to the page.
             Ok(Item::Heartbeat) => Some(Bytes::from(format!(": heartbeat\nid: {}\n\n", self.id()))),
-            Err(error) => Some(self.end(error)),
+            Err(error) => Some(self.end(&error.into())),
         }
     }
 
@@ -99,7 +119,7 @@ impl Tail {
             out.extend_from_slice(b"\ndata: ");
             if let Err(error) = events::write(&event, &self.log, &mut out) {
                 out.truncate(length);
-                out.extend_from_slice(&self.end(error));
+                out.extend_from_slice(&self.end(&error.into()));
                 break;
             }
             out.extend_from_slice(b"\n\n");
@@ -118,9 +138,9 @@ impl Tail {
     }
 
     /// The final event with the reason; clients reconnect with `Last-Event-ID`.
-    fn end(&mut self, error: AppError) -> Bytes {
+    fn end(&mut self, error: &ApiError) -> Bytes {
         self.is_over = true;
-        last_words(error, &self.path)
+        final_event(error, &self.path)
     }
 
     /// The id after which to resume once everything up to now has been read.
@@ -132,10 +152,10 @@ impl Tail {
     }
 }
 
-fn last_words(error: AppError, path: &str) -> Bytes {
-    let name = if error == AppError::ShuttingDown { "reconnect" } else { "problem" };
+fn final_event(error: &ApiError, path: &str) -> Bytes {
+    let name = if error.reason == Reason::ShuttingDown { "reconnect" } else { "problem" };
     let mut out = format!("event: {name}\ndata: ").into_bytes();
-    out.extend(problem::to_json(&ApiError::from(error), path));
+    out.extend(problem::to_json(error, path));
     out.extend_from_slice(b"\n\n");
     Bytes::from(out)
 }

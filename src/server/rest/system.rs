@@ -7,7 +7,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header
 use serde::Serialize;
 
 use super::{
-    Reply, Shared, headers,
+    Reply, Shared,
     orders::{Id, path_id},
     query::{self, Query},
     time::Rfc3339,
@@ -22,7 +22,7 @@ use crate::{
     },
     domain::timestamp::Timestamp,
     ports::health::{ComponentHealth, HealthReport},
-    server::{ApiState, SERVICE_NAME, VERSION, error::ApiError, operators},
+    server::{ApiState, SERVICE_NAME, VERSION, call::accepts, error::ApiError, operators},
 };
 
 fn now(context: &ApiState) -> Rfc3339 {
@@ -51,6 +51,9 @@ struct RootView<'a> {
     durability: &'static str,
     #[serde(rename = "durabilityDetail", skip_serializing_if = "Option::is_none")]
     durability_detail: Option<String>,
+    authentication: &'static str,
+    #[serde(rename = "securityWarning", skip_serializing_if = "Option::is_none")]
+    security_warning: Option<&'static str>,
     status: &'static str,
     timestamp: Rfc3339,
 }
@@ -61,7 +64,7 @@ struct RootView<'a> {
 /// As in the table of reasons.
 pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -> Reply {
     no_parameters(&uri)?;
-    let mut response = if headers::accepts(&headers, "text/html") {
+    let mut response = if accepts(&headers, "text/html") {
         super::redirect("/dashboard")
     } else {
         let info = &context.info;
@@ -76,6 +79,8 @@ pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -
                 persistence: info.persistence,
                 durability: context.store.durability().name(),
                 durability_detail: context.store.durability_detail(),
+                authentication: info.authentication.name(),
+                security_warning: info.security_warning,
                 status: if context.draining.is_cancelled() { "draining" } else { "running" },
                 timestamp: now(&context),
             },
@@ -183,6 +188,16 @@ pub async fn metrics(State(context): State<Shared>, uri: Uri, extensions: Extens
 struct ClusterView<'a> {
     mode: &'static str,
     nodes: Vec<NodeView<'a>>,
+    takeovers: Vec<TakeoverView<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct TakeoverView<'a> {
+    noticed_at: Rfc3339,
+    role: &'a str,
+    from_node: &'a str,
+    to_node: &'a str,
 }
 
 #[derive(Serialize)]
@@ -216,7 +231,15 @@ pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
         lag: node.lag,
         is_this_node: node.name == context.cluster.this_node(),
     });
-    Ok(view::json(StatusCode::OK, &ClusterView { mode: mode(&context), nodes: nodes.collect() }))
+    let seen = context.cluster.takeovers();
+    let takeovers = seen.iter().map(|takeover| TakeoverView {
+        noticed_at: Rfc3339(takeover.at),
+        role: &takeover.role,
+        from_node: &takeover.from,
+        to_node: &takeover.to,
+    });
+    let view = ClusterView { mode: mode(&context), nodes: nodes.collect(), takeovers: takeovers.collect() };
+    Ok(view::json(StatusCode::OK, &view))
 }
 
 #[derive(Serialize)]

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::Error as _};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known};
 
-use crate::domain::timestamp::Timestamp;
+use crate::{codec::digits::pair, domain::timestamp::Timestamp};
 
 /// The maximum number of fraction digits that are accepted.
 const MAX_FRACTION_DIGITS: usize = 9;
@@ -14,24 +14,74 @@ const MAX_FRACTION_DIGITS: usize = 9;
 #[derive(Clone, Copy, Debug)]
 pub struct Rfc3339(pub Timestamp);
 
+/// The text of a time.
+#[derive(Clone, Copy, Debug)]
+pub struct TimeText {
+    bytes: [u8; Self::LONGEST.len()],
+    length: usize,
+}
+
+impl TimeText {
+    const LONGEST: &[u8; 27] = b"0000-00-00T00:00:00.000000Z";
+
+    fn put(&mut self, place: usize, number: u8) {
+        self.bytes[place..place + 2].copy_from_slice(&pair(number));
+    }
+
+    /// Ends the text with its zone, after `length` bytes.
+    fn end(mut self, length: usize) -> Self {
+        self.bytes[length] = b'Z';
+        Self { length: length + 1, ..self }
+    }
+}
+
+impl AsRef<[u8]> for TimeText {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Rfc3339 {
+    /// The text.
+    ///
+    /// # Errors
+    /// Outside the years 0 to 9999.
+    pub fn text(self) -> Result<TimeText, fmt::Error> {
+        let micros = self.0.as_micros();
+        let at = OffsetDateTime::from_unix_timestamp(micros.div_euclid(1_000_000)).map_err(|_| fmt::Error)?;
+        let micros = micros.rem_euclid(1_000_000);
+        let (year, month, day) = at.to_calendar_date();
+        let year = u16::try_from(year).map_err(|_| fmt::Error)?;
+        let low = |number: i64| number.to_le_bytes()[0];
+        let mut text = TimeText { bytes: *TimeText::LONGEST, length: 0 };
+        text.put(0, low((year / 100).into()));
+        text.put(2, low((year % 100).into()));
+        for (place, number) in [(5, month.into()), (8, day), (11, at.hour()), (14, at.minute()), (17, at.second())] {
+            text.put(place, number);
+        }
+        if micros == 0 {
+            return Ok(text.end(19));
+        }
+        text.put(20, low(micros / 10_000));
+        text.put(22, low(micros / 100 % 100));
+        if micros % 1_000 == 0 {
+            return Ok(text.end(23));
+        }
+        text.put(24, low(micros % 100));
+        Ok(text.end(26))
+    }
+}
+
 impl fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let nanos = i128::from(self.0.as_micros()) * 1_000;
-        let at = OffsetDateTime::from_unix_timestamp_nanos(nanos).map_err(|_| fmt::Error)?;
-        let (year, month, day) = at.to_calendar_date();
-        let (hour, minute, second, micros) = at.to_hms_micro();
-        write!(f, "{year:04}-{:02}-{day:02}T{hour:02}:{minute:02}:{second:02}", u8::from(month))?;
-        match micros {
-            0 => f.write_str("Z"),
-            _ if micros % 1_000 == 0 => write!(f, ".{:03}Z", micros / 1_000),
-            _ => write!(f, ".{micros:06}Z"),
-        }
+        f.write_str(std::str::from_utf8(self.text()?.as_ref()).map_err(|_| fmt::Error)?)
     }
 }
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        let text = self.text().map_err(S::Error::custom)?;
+        serializer.serialize_str(std::str::from_utf8(text.as_ref()).map_err(S::Error::custom)?)
     }
 }
 
@@ -69,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_is_read_back() {
+    fn formatted_times_are_parsed_back() {
         for day in (-719_162..2_932_896).step_by(997) {
             let micros = day * 86_400_000_000 + 45_296_123_456;
             assert_eq!(parse(&show(micros)).map(Timestamp::as_micros), Some(micros), "{}", show(micros));

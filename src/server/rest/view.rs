@@ -7,22 +7,26 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Serialize, Serializer};
 
-use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339};
+use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339, written};
 use crate::{
     application::{
         VersionedOrder,
         stats::total_of,
         tokens::{self, Signer},
     },
-    codec::status_of_code,
+    codec::{digits::Digits, status_of_code},
     domain::{
+        ids::OrderId,
         money::Currency,
-        order::{Change, Item, Order, OrderEvent},
+        order::{Change, Item, OrderEvent},
         timestamp::Timestamp,
     },
     ports::{event_store::Position, read_model::Row},
     server::error::ApiError,
 };
+
+/// The number of headers of most replies, with those that the layers outside add.
+const USUAL_HEADERS: usize = 12;
 
 /// A reply with a JSON body.
 pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
@@ -31,8 +35,13 @@ pub fn json(status: StatusCode, body: &impl Serialize) -> Response<Body> {
     if let Err(error) = serde_json::to_writer(&mut bytes, body) {
         return ApiError::internal(error).into_response();
     }
+    json_of(status, bytes)
+}
+
+fn json_of(status: StatusCode, bytes: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::from(bytes));
     *response.status_mut() = status;
+    response.headers_mut().reserve(USUAL_HEADERS);
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
@@ -45,12 +54,37 @@ pub fn header_value(text: String) -> Result<HeaderValue, ApiError> {
     HeaderValue::from_maybe_shared(Bytes::from(text)).map_err(ApiError::internal)
 }
 
+/// The path of an order in the list at `list`.
+///
+/// # Errors
+/// As [`header_value`].
+pub fn location(list: &str, id: OrderId) -> Result<HeaderValue, ApiError> {
+    let mut path = Vec::with_capacity(list.len() + 1 + Digits::MAX);
+    path.extend_from_slice(list.as_bytes());
+    path.push(b'/');
+    path.extend_from_slice(Digits::of(id.get()).as_ref());
+    Ok(unique(HeaderValue::from_maybe_shared(Bytes::from(path)).map_err(ApiError::internal)?))
+}
+
+/// The same for text that is another one each time: HTTP/2 does not put it into the tables of recent headers, which both sides keep.
+///
+/// # Errors
+/// As [`header_value`].
+pub fn unique_header_value(text: String) -> Result<HeaderValue, ApiError> {
+    Ok(unique(header_value(text)?))
+}
+
+fn unique(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
 /// Adds the consistency token of the reply.
 ///
 /// # Errors
 /// Never in practice.
 pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position) -> Result<(), ApiError> {
-    let token = header_value(tokens::encode_token(log, position))?;
+    let token = unique_header_value(tokens::encode_token(log, position))?;
     response.headers_mut().insert(CONSISTENCY_TOKEN, token);
     Ok(())
 }
@@ -60,7 +94,7 @@ pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position
 /// # Errors
 /// Never in practice.
 pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
-    let mut response = json(status, &OrderView::from(&loaded.order));
+    let mut response = json_of(status, written::order(&loaded.order).map_err(ApiError::internal)?);
     tag(&mut response, loaded, log)?;
     Ok(response)
 }
@@ -77,87 +111,13 @@ pub fn not_modified(loaded: &VersionedOrder, log: &Signer) -> Result<Response<Bo
 }
 
 fn tag(response: &mut Response<Body>, loaded: &VersionedOrder, log: &Signer) -> Result<(), ApiError> {
-    let etag = header_value(format!("\"{}\"", loaded.order.revision))?;
+    let mut etag = Vec::with_capacity(Digits::MAX + 2);
+    etag.push(b'"');
+    etag.extend_from_slice(Digits::of(loaded.order.revision).as_ref());
+    etag.push(b'"');
+    let etag = HeaderValue::from_maybe_shared(Bytes::from(etag)).map_err(ApiError::internal)?;
     response.headers_mut().insert(header::ETAG, etag);
     set_token(response, log, loaded.position)
-}
-
-/// An order.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct OrderView<'a> {
-    order_id: Text<u64>,
-    customer_id: &'a str,
-    status: &'static str,
-    items: Items<'a>,
-    total: Amount,
-    currency: Code,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shipping_address: Option<&'a str>,
-    revision: u64,
-    created_at: Rfc3339,
-    updated_at: Rfc3339,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment_method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    payment_reference: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    paid_at: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tracking_number: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    carrier: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shipped_at: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    delivered_at: Option<Rfc3339>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cancel_reason: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cancelled_at: Option<Rfc3339>,
-}
-
-impl<'a> From<&'a Order> for OrderView<'a> {
-    fn from(order: &'a Order) -> Self {
-        // Every part is named, so that a new one cannot be forgotten here.
-        let Order {
-            id,
-            customer_id,
-            items,
-            shipping_address,
-            status,
-            revision,
-            created_at,
-            updated_at,
-            payment,
-            shipment,
-            delivered_at,
-            cancellation,
-        } = order;
-        let (payment, shipment, cancellation) = (payment.as_ref(), shipment.as_ref(), cancellation.as_ref());
-        let total = items.total();
-        Self {
-            order_id: Text(id.get()),
-            customer_id,
-            status: status.name(),
-            items: Items(items.lines()),
-            total: total.into(),
-            currency: Code(total.currency()),
-            shipping_address: shipping_address.as_deref(),
-            revision: *revision,
-            created_at: Rfc3339(*created_at),
-            updated_at: Rfc3339(*updated_at),
-            payment_method: payment.map(|payment| payment.method.as_str()),
-            payment_reference: payment.and_then(|payment| payment.reference.as_deref()),
-            paid_at: payment.map(|payment| Rfc3339(payment.at)),
-            tracking_number: shipment.map(|shipment| shipment.tracking_number.as_str()),
-            carrier: shipment.and_then(|shipment| shipment.carrier.as_deref()),
-            shipped_at: shipment.map(|shipment| Rfc3339(shipment.at)),
-            delivered_at: delivered_at.map(Rfc3339),
-            cancel_reason: cancellation.and_then(|cancellation| cancellation.reason.as_deref()),
-            cancelled_at: cancellation.map(|cancellation| Rfc3339(cancellation.at)),
-        }
-    }
 }
 
 /// The items of an order.
@@ -184,7 +144,7 @@ impl Serialize for Items<'_> {
     }
 }
 
-/// What an event has besides the fields that all have.
+/// The fields of an event besides those that all events have.
 #[derive(Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum ChangeView<'a> {
@@ -264,12 +224,12 @@ impl<'a> RowView<'a> {
     /// If the row has an unknown status or currency: the read model is damaged.
     pub fn of(row: &'a Row) -> Result<Self, ApiError> {
         let total =
-            total_of(row).ok_or_else(|| ApiError::internal("a row of the list has a currency that there is not"))?;
+            total_of(row).ok_or_else(|| ApiError::internal("a row of the read model has an unknown currency"))?;
         Ok(Self {
             order_id: Text(row.id),
             customer_id: &row.customer,
             status: status_of_code(row.status)
-                .ok_or_else(|| ApiError::internal("a row of the list has a status that there is not"))?
+                .ok_or_else(|| ApiError::internal("a row of the read model has an unknown status"))?
                 .name(),
             total: total.into(),
             currency: Code(total.currency()),

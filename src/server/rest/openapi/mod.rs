@@ -2,6 +2,7 @@
 
 mod operations;
 mod schemas;
+mod security;
 
 use serde_json::{Map, Value, json};
 
@@ -15,7 +16,8 @@ const ENTITY_TAGS: &str = r#"^(\*|(W/)?"[^"]*"( *, *(W/)?"[^"]*")*)$"#;
 #[must_use]
 pub fn document() -> Value {
     let mut paths = Map::new();
-    for operation in operations::all() {
+    for mut operation in operations::all() {
+        security::add(&mut operation);
         let path = paths.entry(operation.path.clone()).or_insert_with(|| json!({}));
         path[operation.method] = operation.value;
     }
@@ -24,7 +26,7 @@ pub fn document() -> Value {
         "info": {
             "title": SERVICE_NAME,
             "version": VERSION,
-            "description": "OrderRepository, event-sourced. The same operations as over gRPC. Every error is application/problem+json; every \
+            "description": "Event-sourced orders. The same operations as over gRPC. Every error is application/problem+json; every \
                 input is read strictly: unknown or repeated fields and parameters are refused, and all violations are named at once. \
                 An unknown path answers 404, an unknown method 405 with Allow.",
             "license": { "name": "MIT OR Apache-2.0", "identifier": "MIT OR Apache-2.0" },
@@ -32,9 +34,10 @@ pub fn document() -> Value {
         "servers": [{ "url": "/" }],
         "tags": [
             { "name": "Orders", "description": "Commands and queries." },
-            { "name": "Events", "description": "What has happened, as pages and as server-sent events." },
+            { "name": "Events", "description": "Events, as pages and as server-sent events." },
             { "name": "Ids", "description": "Snowflake ids." },
             { "name": "System", "description": "The node itself." },
+            { "name": "Orders under /api", "description": "The same operations as Orders, under a second path." },
         ],
         "paths": paths,
         "components": {
@@ -42,6 +45,7 @@ pub fn document() -> Value {
             "parameters": parameters(),
             "headers": headers(),
             "responses": responses(),
+            "securitySchemes": security::schemes(),
         },
     })
 }
@@ -68,11 +72,11 @@ fn parameters() -> Value {
         "Idempotency-Key",
         header(
             "Idempotency-Key",
-            "Makes the command safe to retry: the same key with the same payload gets the first answer.",
+            "Makes the command safe to retry: the same key with the same payload gets the first reply.",
             key,
         ),
     );
-    add("X-Actor", header("X-Actor", "Who gives the command, for the record.", schemas::text(128)));
+    add("X-Actor", header("X-Actor", "Who issues the command, for the record.", schemas::text(128)));
     let tags = json!({ "type": "string", "minLength": 1, "pattern": ENTITY_TAGS, "examples": ["\"3\"", "*"] });
     add(
         "If-Match",
@@ -87,7 +91,7 @@ fn parameters() -> Value {
         "If-Match-New",
         header(
             "If-Match",
-            "A new order has no revision yet: nothing but these two is taken, and they change nothing.",
+            "A new order has no revision yet: only these two values are accepted, and they have no effect.",
             json!({ "type": "string", "enum": ["\"0\"", "*"] }),
         ),
     );
@@ -98,15 +102,15 @@ fn parameters() -> Value {
     let token = json!({ "type": "string", "maxLength": 64 });
     add(
         "X-Consistency-Token",
-        header(
-            "X-Consistency-Token",
-            "From an earlier reply: the answer is to be at least as fresh as that.",
-            token.clone(),
-        ),
+        header("X-Consistency-Token", "From an earlier reply: this one will be at least as fresh.", token.clone()),
     );
     add(
         "Last-Event-ID",
-        header("Last-Event-ID", "For server-sent events only: goes on after this id, whatever the query says.", token),
+        header(
+            "Last-Event-ID",
+            "For server-sent events only: continues after this id, whatever the query says.",
+            token,
+        ),
     );
     query_parameters(&mut add);
     Value::Object(all)
@@ -119,19 +123,19 @@ fn query_parameters(add: &mut impl FnMut(&str, Value) -> Option<Value>) {
     let count = json!({ "type": "integer", "minimum": 1, "maximum": MAX_IDS_PER_CALL });
     let opaque = json!({ "type": "string", "minLength": 1, "maxLength": 64 });
     let cursor = format!(
-        "Goes on after this place; from an earlier reply. \"{LATEST}\": after what is there now. Left out: from the first event."
+        "Continues after this cursor of an earlier reply; \"{LATEST}\": after the newest event. Default: from the first event."
     );
     for (name, description, schema) in [
         ("revision", "The order as it was right after this revision.", number(1)),
         ("asOf", "The order as it was at this time; not together with revision.", time.clone()),
         (
             "fromRevision",
-            "The first revision wanted; 0 means 1. At most the one after the last: 404 (NOT_YET_THEN) for a later one.",
+            "The first revision to return; 0 means 1. At most one past the last: 404 (NOT_YET_THEN) for a later one.",
             number(0),
         ),
-        ("pageSize", "How many at the most; 0 means the default.", page_size),
-        ("pageToken", "From the Link header of the page before.", opaque.clone()),
-        ("customerId", "Only those of this customer.", schemas::text(128)),
+        ("pageSize", "Maximum number of entries; 0 means the default.", page_size),
+        ("pageToken", "From the Link header of the previous page.", opaque.clone()),
+        ("customerId", "Only orders, or events of orders, of this customer.", schemas::text(128)),
         (
             "status",
             "Only orders in this status; for events, only those that bring an order into it.",
@@ -150,7 +154,7 @@ fn query_parameters(add: &mut impl FnMut(&str, Value) -> Option<Value>) {
             "Only events of this type; together with status only the one that brings an order into it.",
             schemas::reference("EventType"),
         ),
-        ("count", "How many ids; left out: one, in another shape.", count),
+        ("count", "Number of ids. Without it, one id in another shape.", count),
     ] {
         add(name, query(name, description, schema));
     }
@@ -161,9 +165,12 @@ fn headers() -> Value {
     json!({
         "ETag": { "description": "The order's revision in quotes.", "schema": { "type": "string", "pattern": "^\"[0-9]+\"$" } },
         "Location": text("Where it is."),
-        "Link": text("The next page: <…>; rel=\"next\". Left out on the last one."),
-        "X-Consistency-Token": text("Give this to a query for an answer that is at least as fresh as this reply."),
-        "Retry-After": { "description": "Seconds after which to try again.", "schema": { "type": "integer", "minimum": 1 } },
+        "Link": text("The next page: <…>; rel=\"next\". Absent on the last page."),
+        "X-Consistency-Token": text("Pass this to a query to get a reply that is at least as fresh as this one."),
+        "WWW-Authenticate": text("How to identify the caller. Source: RFC 6750."),
+        "RateLimit": text("The remaining calls of the caller: r now, and more in t seconds."),
+        "RateLimit-Policy": text("The rate of the caller: q calls in w seconds."),
+        "Retry-After": { "description": "Seconds after which to retry.", "schema": { "type": "integer", "minimum": 1 } },
     })
 }
 
@@ -185,9 +192,14 @@ fn problem(status: u16) -> Value {
         "description": titles.join("; "),
         "content": { super::problem::CONTENT_TYPE: { "schema": schema } },
     });
-    if matches!(status, 409 | 429 | 503) {
-        response["headers"] = json!({ "Retry-After": { "$ref": "#/components/headers/Retry-After" } });
-    }
+    let names: &[&str] = match status {
+        401 | 403 => &["WWW-Authenticate"],
+        409 | 503 => &["Retry-After"],
+        429 => &["Retry-After", "RateLimit", "RateLimit-Policy"],
+        _ => return response,
+    };
+    let reference = |name: &&str| ((*name).to_owned(), json!({ "$ref": format!("#/components/headers/{name}") }));
+    response["headers"] = Value::Object(names.iter().map(reference).collect());
     response
 }
 
@@ -234,6 +246,37 @@ mod tests {
         for section in [&document["paths"], &document["components"]["responses"]] {
             assert!(!has_objects(section), "generators make up names for objects that have none");
         }
+    }
+
+    #[test]
+    fn each_group_has_an_operation_once() {
+        let document = document();
+        let known: Vec<_> =
+            document["tags"].as_array().unwrap().iter().map(|tag| tag["name"].as_str().unwrap()).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        for path in document["paths"].as_object().unwrap().values() {
+            for operation in path.as_object().unwrap().values() {
+                let tag = operation["tags"][0].as_str().unwrap();
+                assert!(known.contains(&tag), "{tag}");
+                assert!(seen.insert((tag, operation["summary"].as_str().unwrap())), "{tag}: {}", operation["summary"]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_with_json_has_one_type() {
+        let document = document();
+        let operations = document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap());
+        let mut streams = 0;
+        for (method, operation) in operations.filter(|(_, operation)| operation["operationId"] != "getSwaggerFile") {
+            for response in operation["responses"].as_object().unwrap().values() {
+                let types = response["content"].as_object().map_or(0, Map::len);
+                let has_json = response["content"].get("application/json").is_some();
+                assert!(types == 1 || !has_json, "{method} {operation}");
+            }
+            streams += usize::from(operation["x-event-stream"]["accept"] == "text/event-stream");
+        }
+        assert_eq!(streams, 3);
     }
 
     #[test]

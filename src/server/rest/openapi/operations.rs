@@ -5,12 +5,14 @@ use serde_json::{Map, Value, json};
 use super::schemas;
 use crate::{
     application::requests::Field,
-    server::rest::{
-        PREFIXES,
-        history::EVENTS_PARAMETERS,
-        orders::{self, CommandRoute},
-        queries::LIST_PARAMETERS,
-        sse,
+    server::{
+        call::EVENT_STREAM,
+        rest::{
+            PREFIXES,
+            history::EVENTS_PARAMETERS,
+            orders::{self, CommandRoute},
+            queries::LIST_PARAMETERS,
+        },
     },
 };
 
@@ -68,7 +70,8 @@ impl Builder {
     }
 
     fn body(mut self, schema: &str, required: bool) -> Self {
-        let content = json!({ "application/json": { "schema": schemas::reference(schema) } });
+        let content =
+            json!({ "application/json": { "schema": schemas::reference(schema), "example": example(schema) } });
         self.value["requestBody"] = json!({ "required": required, "content": content });
         self
     }
@@ -100,6 +103,13 @@ impl Builder {
         self.answer(status, description, &[("application/json", schemas::reference(schema))], headers)
     }
 
+    /// That the same route also replies with server-sent events. Not as another type of the response: generators would make the type of a page
+    /// "events or text" of the two.
+    fn event_stream(mut self) -> Self {
+        self.value["x-event-stream"] = json!({ "accept": EVENT_STREAM, "data": schemas::reference("Event") });
+        self
+    }
+
     fn done(self) -> Operation {
         Operation { path: self.path, method: self.method, value: self.value }
     }
@@ -108,11 +118,11 @@ impl Builder {
 fn system() -> Vec<Operation> {
     let get = |path: &str, id: &str, summary: &str| Builder::get(path, "System", id, summary);
     vec![
-        get("/", "getRoot", "What this node is; a browser is sent to the dashboard.")
+        get("/", "getRoot", "Information about this node; a browser is redirected to the dashboard.")
             .json(200, "The node.", "Root", &[])
             .answer(302, "For Accept: text/html: the dashboard.", &[], &["Location"])
             .done(),
-        get("/health", "getHealth", "Every component of the node.")
+        get("/health", "getHealth", "The health of every component of the node.")
             .json(200, "Healthy or Degraded.", "Health", &[])
             .json(503, "Unhealthy.", "Health", &[])
             .done(),
@@ -120,11 +130,11 @@ fn system() -> Vec<Operation> {
             .json(200, "Ready.", "Readiness", &[])
             .json(503, "Not ready.", "Readiness", &[])
             .done(),
-        get("/health/live", "getLiveness", "Whether this process works, whatever it depends on.")
+        get("/health/live", "getLiveness", "Whether this process works, regardless of its backends.")
             .json(200, "Live.", "Liveness", &[])
             .json(503, "Not live.", "Liveness", &[])
             .done(),
-        get("/stats", "getStats", "Counts and revenue over all orders. Revenue leaves out cancelled orders.")
+        get("/stats", "getStats", "Counts and revenue over all orders. Revenue excludes cancelled orders.")
             .parameters(&["X-Consistency-Token"])
             .json(200, "The counts.", "Stats", &["X-Consistency-Token"])
             .problems(&QUERY)
@@ -132,23 +142,23 @@ fn system() -> Vec<Operation> {
         get("/metrics", "getMetrics", "Metrics for Prometheus.")
             .answer(200, "The metrics.", &[("text/plain", json!({ "type": "string" }))], &[])
             .done(),
-        get("/cluster", "getCluster", "The nodes, what each does alone, and how far each has followed the log.")
-            .json(200, "The nodes that own a place in the cluster.", "Cluster", &[])
-            .problems(&QUERY)
-            .done(),
+        get(
+            "/cluster",
+            "getCluster",
+            "The nodes, the work that each one leads, how far each has followed the log, and the changes of leaders that this node has seen.",
+        )
+        .json(200, "The nodes that hold a worker number.", "Cluster", &[])
+        .problems(&QUERY)
+        .done(),
         Builder::get("/events", "Events", "getEvents", "The events of all orders, in commit order.")
             .fields(&[&EVENTS_PARAMETERS[..], &[Field::LastEventId]].concat())
-            .answer(
-                200,
-                EVENTS,
-                &[("application/json", events("EventPage")), stream()],
-                &["Link", "X-Consistency-Token"],
-            )
+            .json(200, EVENTS, "EventPage", &["Link", "X-Consistency-Token"])
+            .event_stream()
             .problems(&[429, 503])
             .done(),
-        Builder::get("/api/id", "Ids", "newId", "Fresh ids: unique over all nodes.")
+        Builder::get("/api/id", "Ids", "newId", "New ids, unique across all nodes.")
             .parameters(&["count"])
-            .json(200, "One id, or with `count` as many as asked for.", "NewIds", &[])
+            .json(200, "One id, or `count` ids.", "NewIds", &[])
             .problems(&[503])
             .done(),
         Builder::get("/api/id/{id}", "Ids", "parseId", "The parts of an id.")
@@ -159,23 +169,35 @@ fn system() -> Vec<Operation> {
 }
 
 const EVENTS: &str = "The events; with Accept: text/event-stream as server-sent events, live: `data` is one event, `id` is what to resume \
-                      after. `event: caughtUp` tells once that everything older has been sent; `event: reconnect` or `event: problem` ends a stream.";
+                      after. `event: caughtUp` says once that everything older has been sent; `event: reconnect` or `event: problem` ends a stream.";
 
-fn events(schema: &str) -> Value {
-    schemas::reference(schema)
-}
-
-fn stream() -> (&'static str, Value) {
-    (sse::CONTENT_TYPE, json!({ "type": "string" }))
+/// A body that the service accepts, as in the README.
+fn example(schema: &str) -> Value {
+    match schema {
+        "CreateOrder" => json!({
+            "customerId": "customer-123",
+            "items": [
+                { "productId": "prod-1", "name": "Laptop", "quantity": 1, "price": 999.99 },
+                { "productId": "prod-2", "name": "Mouse", "quantity": 2, "price": 29.99 },
+            ],
+            "shippingAddress": "1 Main Street, Springfield",
+        }),
+        "Payment" => json!({ "paymentMethod": "credit_card", "paymentReference": "pay-1" }),
+        "Shipment" => json!({ "trackingNumber": "1Z999AA10123456784", "carrier": "UPS" }),
+        "Cancellation" => json!({ "reason": "ordered twice" }),
+        _ => json!({}),
+    }
 }
 
 fn order_operations(prefix: &str) -> Vec<Operation> {
     let id = |id: &str| if prefix.is_empty() { id.to_owned() } else { format!("{id}Api") };
+    // The other prefix is a group of its own: in one group each operation would be there twice.
+    let tag = if prefix.is_empty() { "Orders" } else { "Orders under /api" };
     let collection = format!("{prefix}/orders");
     let one = format!("{prefix}/orders/{{id}}");
     let command = |command: CommandRoute| {
         let path = format!("{one}/{}", command.action);
-        Builder::new("post", &path, "Orders", &id(command.operation_id), command.summary)
+        Builder::new("post", &path, tag, &id(command.operation_id), command.summary)
             .parameters(&["id", "Idempotency-Key", "If-Match", "X-Actor"])
             .body(command.body, command.needs_body)
             .json(200, "The order after the command.", "Order", &["ETag", "X-Consistency-Token"])
@@ -184,33 +206,29 @@ fn order_operations(prefix: &str) -> Vec<Operation> {
             .done()
     };
     let mut all = vec![
-        Builder::new("post", &collection, "Orders", &id("createOrder"), "Places an order.")
+        Builder::new("post", &collection, tag, &id("createOrder"), "Places an order.")
             .parameters(&["Idempotency-Key", "If-Match-New", "X-Actor"])
             .body("CreateOrder", true)
             .json(201, "The placed order.", "Order", &["Location", "ETag", "X-Consistency-Token"])
             .problems(&COMMAND)
             .problems(&[409, 412])
             .done(),
-        Builder::get(&collection, "Orders", &id("listOrders"), "A page of the list of orders.")
+        Builder::get(&collection, tag, &id("listOrders"), "A page of the list of orders.")
             .fields(&[&LIST_PARAMETERS[..], &[Field::ConsistencyToken]].concat())
             .json(200, "The page.", "OrderPage", &["Link", "X-Consistency-Token"])
             .problems(&QUERY)
             .done(),
-        Builder::get(&one, "Orders", &id("getOrder"), "An order, now or as it was.")
+        Builder::get(&one, tag, &id("getOrder"), "An order, now or at an earlier revision or time.")
             .parameters(&["id", "revision", "asOf", "If-None-Match", "X-Consistency-Token"])
             .json(200, "The order.", "Order", &["ETag", "X-Consistency-Token"])
-            .answer(304, "You have it already.", &[], &["ETag", "X-Consistency-Token"])
+            .answer(304, "Not modified since the given entity tag.", &[], &["ETag", "X-Consistency-Token"])
             .problems(&[404])
             .problems(&QUERY)
             .done(),
-        Builder::get(&format!("{one}/history"), "Orders", &id("getHistory"), "The events of one order.")
+        Builder::get(&format!("{one}/history"), tag, &id("getHistory"), "The events of one order.")
             .parameters(&["id", "fromRevision", "pageSize", "Last-Event-ID"])
-            .answer(
-                200,
-                EVENTS,
-                &[("application/json", events("EventPage")), stream()],
-                &["Link", "X-Consistency-Token"],
-            )
+            .json(200, EVENTS, "EventPage", &["Link", "X-Consistency-Token"])
+            .event_stream()
             .problems(&[404, 429, 503])
             .done(),
     ];
@@ -234,6 +252,9 @@ fn documents() -> Vec<Operation> {
             .answer(200, "The document.", &[("application/json", json!({ "type": "object" }))], &[])
             .done(),
         get("/swagger", "getSwagger", "Swagger UI.").answer(302, "Its page.", &[], &["Location"]).done(),
+        get("/swagger/", "getSwaggerFolder", "Swagger UI, with a slash.")
+            .answer(302, "Its page.", &[], &["Location"])
+            .done(),
         get("/swagger/{file}", "getSwaggerFile", "A file of Swagger UI.")
             .parameters(&["file"])
             .answer(200, "The file.", &any_file, &[])
@@ -242,9 +263,12 @@ fn documents() -> Vec<Operation> {
         get("/dashboard", "getDashboard", "The dashboard.")
             .answer(200, "Its page.", &[("text/html", text())], &[])
             .done(),
+        get("/dashboard/", "getDashboardFolder", "The dashboard, with a slash.")
+            .answer(200, "Its page.", &[("text/html", text())], &[])
+            .done(),
         get("/dashboard/{file}", "getDashboardFile", "A file of the dashboard.")
             .parameters(&["file"])
-            .answer(200, "The file.", &[("text/css", text()), ("text/javascript", text())], &[])
+            .answer(200, "The file.", &[("text/html", text()), ("text/css", text()), ("text/javascript", text())], &[])
             .problems(&[404])
             .done(),
     ]

@@ -126,12 +126,16 @@ fn problem() -> Value {
             "actualRevision": reference("Count"),
             "requestId": { "type": "string" },
             "maxMessageBytes": reference("Count"),
+            "requiredRoles": { "type": "array", "items": { "type": "string" } },
+            "limit": { "type": "string", "enum": ["rate", "commands_in_flight", "streams"] },
+            "limitValue": reference("Count"),
+            "limitScope": { "type": "string" },
         }),
     )
 }
 
 fn inputs() -> Schemas {
-    let currency = format!("ISO 4217; left out: {DEFAULT_CURRENCY}. All items of an order have one currency.");
+    let currency = format!("ISO 4217; default: {DEFAULT_CURRENCY}. All items of an order have the same currency.");
     let currency = json!({ "anyOf": [reference("Currency"), { "type": "null" }], "description": currency });
     let item = object(
         &["productId", "quantity", "price"],
@@ -141,7 +145,7 @@ fn inputs() -> Schemas {
             "quantity": { "type": "integer", "minimum": 1, "maximum": MAX_QUANTITY },
             "price": {
                 "type": ["number", "string"], "minimum": 0, "pattern": r"^(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$",
-                "description": "The price of one piece, exact: no finer than the currency's minor unit.",
+                "description": "The exact price of one piece, no finer than the currency's minor unit.",
             },
             "currency": currency,
         }),
@@ -223,6 +227,7 @@ fn events() -> Schemas {
         let mut properties = json!({
             "type": { "const": kind }, "eventId": string(), "orderId": reference("Id"), "revision": reference("Revision"),
             "cursor": string(), "customerId": string(), "requestId": string(), "actor": string(),
+            "onBehalfOf": string(),
         });
         if let (Value::Object(all), Value::Object(own)) = (&mut properties, own) {
             all.extend(own);
@@ -254,11 +259,22 @@ fn system() -> Schemas {
     let string = || json!({ "type": "string" });
     let one_of = |names: &[&str]| json!({ "type": "string", "enum": names });
     let root = object(
-        &["service", "version", "node", "mode", "transport", "persistence", "durability", "status", "timestamp"],
+        &[
+            "service",
+            "version",
+            "node",
+            "mode",
+            "transport",
+            "persistence",
+            "durability",
+            "authentication",
+            "status",
+            "timestamp",
+        ],
         json!({
             "service": string(), "version": string(), "node": string(), "mode": one_of(&["Standalone", "Cluster"]),
             "transport": string(), "persistence": string(), "durability": one_of(&["unknown", "none", "process", "machine", "quorum"]),
-            "durabilityDetail": string(),
+            "durabilityDetail": string(), "authentication": one_of(&["none", "required"]), "securityWarning": string(),
             "status": one_of(&["running", "draining"]), "timestamp": reference("Time"),
         }),
     );
@@ -278,9 +294,12 @@ fn system() -> Schemas {
         "roles": { "type": "array", "items": string() },
         "position": string(), "lag": reference("Count"), "isThisNode": { "type": "boolean" },
     });
+    let takeover =
+        json!({ "noticedAt": reference("Time"), "role": string(), "fromNode": string(), "toNode": string() });
     let cluster = json!({
         "mode": one_of(&["Standalone", "Cluster"]),
         "nodes": { "type": "array", "items": reference("ClusterNode") },
+        "takeovers": { "type": "array", "items": reference("Takeover") },
     });
     let id = || json!({ "type": "integer", "minimum": 1, "maximum": i64::MAX });
     let new_id = object(&["id", "idString"], json!({ "id": id(), "idString": reference("Id") }));
@@ -303,7 +322,8 @@ fn system() -> Schemas {
             "ClusterNode",
             object(&["node", "address", "datacenterId", "workerId", "roles", "position", "lag", "isThisNode"], node),
         ),
-        ("Cluster", object(&["mode", "nodes"], cluster)),
+        ("Takeover", object(&["noticedAt", "role", "fromNode", "toNode"], takeover)),
+        ("Cluster", object(&["mode", "nodes", "takeovers"], cluster)),
         ("IssuedId", new_id),
         ("IssuedIds", new_ids),
         ("NewIds", json!({ "oneOf": [reference("IssuedId"), reference("IssuedIds")] })),

@@ -1,0 +1,197 @@
+//! The JSON of an order, written directly: the replies of all commands and of reads of one order.
+//!
+//! The names of fields need no escapes, and most texts none either, so that they are copied as they are.
+
+use crate::{
+    codec::digits::Digits,
+    domain::order::{Cancellation, Item, Order, Payment, Shipment},
+};
+
+use super::{decimal::Amount, time::Rfc3339};
+
+/// The room for a typical order. A longer one grows its buffer.
+const USUAL_BYTES: usize = 512;
+
+/// The JSON of `order`.
+///
+/// # Errors
+/// Never in practice: if the time of an event has a year of more than 4 digits.
+pub fn order(order: &Order) -> Result<Vec<u8>, serde_json::Error> {
+    // Every part is named, so that a new one cannot be forgotten here.
+    let Order {
+        id,
+        customer_id,
+        items,
+        shipping_address,
+        status,
+        revision,
+        created_at,
+        updated_at,
+        payment,
+        shipment,
+        delivered_at,
+        cancellation,
+    } = order;
+    let total = items.total();
+    let mut json = Written(Vec::with_capacity(USUAL_BYTES));
+    json.quoted("{\"orderId\":", Digits::of(id.get()));
+    json.text(",\"customerId\":", customer_id)?;
+    json.quoted(",\"status\":", status.name());
+    json.items(",\"items\":[", items.lines())?;
+    json.plain(",\"total\":", Amount::from(total).text());
+    json.quoted(",\"currency\":", total.currency().code_bytes());
+    json.optional_text(",\"shippingAddress\":", shipping_address.as_deref())?;
+    json.plain(",\"revision\":", Digits::of(*revision));
+    json.time(",\"createdAt\":", Rfc3339(*created_at))?;
+    json.time(",\"updatedAt\":", Rfc3339(*updated_at))?;
+    if let Some(Payment { method, reference, at }) = payment {
+        json.text(",\"paymentMethod\":", method)?;
+        json.optional_text(",\"paymentReference\":", reference.as_deref())?;
+        json.time(",\"paidAt\":", Rfc3339(*at))?;
+    }
+    if let Some(Shipment { tracking_number, carrier, at }) = shipment {
+        json.text(",\"trackingNumber\":", tracking_number)?;
+        json.optional_text(",\"carrier\":", carrier.as_deref())?;
+        json.time(",\"shippedAt\":", Rfc3339(*at))?;
+    }
+    if let Some(at) = delivered_at {
+        json.time(",\"deliveredAt\":", Rfc3339(*at))?;
+    }
+    if let Some(Cancellation { reason, at }) = cancellation {
+        json.optional_text(",\"cancelReason\":", reason.as_deref())?;
+        json.time(",\"cancelledAt\":", Rfc3339(*at))?;
+    }
+    json.0.push(b'}');
+    Ok(json.0)
+}
+
+/// JSON that is being written. What precedes a value is written with it: the comma and the name of the field.
+struct Written(Vec<u8>);
+
+impl Written {
+    /// A value that is JSON already.
+    fn plain(&mut self, before: &str, value: impl AsRef<[u8]>) {
+        self.0.extend_from_slice(before.as_bytes());
+        self.0.extend_from_slice(value.as_ref());
+    }
+
+    /// A text of this service, which needs no escapes.
+    fn quoted(&mut self, before: &str, text: impl AsRef<[u8]>) {
+        self.plain(before, b"\"");
+        self.0.extend_from_slice(text.as_ref());
+        self.0.push(b'"');
+    }
+
+    /// A text of a client.
+    fn text(&mut self, before: &str, text: &str) -> Result<(), serde_json::Error> {
+        if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
+            self.0.extend_from_slice(before.as_bytes());
+            return serde_json::to_writer(&mut self.0, text);
+        }
+        self.quoted(before, text);
+        Ok(())
+    }
+
+    /// The same; left out if there is none.
+    fn optional_text(&mut self, before: &str, text: Option<&str>) -> Result<(), serde_json::Error> {
+        text.map_or(Ok(()), |text| self.text(before, text))
+    }
+
+    fn time(&mut self, before: &str, at: Rfc3339) -> Result<(), serde_json::Error> {
+        self.quoted(before, at.text().map_err(serde::ser::Error::custom)?);
+        Ok(())
+    }
+
+    fn items(&mut self, before: &str, items: &[Item]) -> Result<(), serde_json::Error> {
+        self.0.extend_from_slice(before.as_bytes());
+        let mut begin = "{\"productId\":";
+        for Item { product_id, name, quantity, unit_price } in items {
+            self.text(begin, product_id)?;
+            self.optional_text(",\"name\":", name.as_deref())?;
+            self.plain(",\"quantity\":", Digits::of(quantity.get().into()));
+            self.plain(",\"price\":", Amount::from(*unit_price).text());
+            self.0.push(b'}');
+            begin = ",{\"productId\":";
+        }
+        self.0.push(b']');
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{
+        ids::OrderId,
+        money::{Currency, Money},
+        order::{Items, Quantity, Status},
+        text::{Text, TextRule},
+        timestamp::Timestamp,
+    };
+
+    fn text<R: TextRule>(text: &str) -> Text<R> {
+        Text::parse(text).unwrap()
+    }
+
+    fn placed() -> Order {
+        let item = |name: Option<&str>, minor| Item {
+            product_id: text("prod-1"),
+            name: name.map(text),
+            quantity: Quantity::new(2).unwrap(),
+            unit_price: Money::from_minor(minor, Currency::parse("USD").unwrap()).unwrap(),
+        };
+        Order {
+            id: OrderId::new(7).unwrap(),
+            customer_id: text("a \"b\" \\c/ é\u{2028}"),
+            items: Items::new(vec![item(Some("Mouse"), 2_999), item(None, 5)]).unwrap(),
+            shipping_address: None,
+            status: Status::Pending,
+            revision: 1,
+            created_at: Timestamp::from_micros(1_736_937_000_000_000),
+            updated_at: Timestamp::from_micros(1_736_937_000_250_000),
+            payment: None,
+            shipment: None,
+            delivered_at: None,
+            cancellation: None,
+        }
+    }
+
+    fn written(of: &Order) -> String {
+        String::from_utf8(order(of).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_order_has_its_fields_in_their_order_and_texts_their_escapes() {
+        let expected = concat!(
+            r#"{"orderId":"7","customerId":"a \"b\" \\c/ é"#,
+            "\u{2028}",
+            r#"","status":"Pending","items":[{"productId":"prod-1","name":"Mouse","quantity":2,"price":29.99},"#,
+            r#"{"productId":"prod-1","quantity":2,"price":0.05}],"total":60.08,"currency":"USD","revision":1,"#,
+            r#""createdAt":"2025-01-15T10:30:00Z","updatedAt":"2025-01-15T10:30:00.250Z"}"#,
+        );
+        assert_eq!(written(&placed()), expected);
+    }
+
+    #[test]
+    fn later_steps_are_added_and_what_was_left_out_is_not() {
+        let at = Timestamp::from_micros(0);
+        let payment = Payment { method: text("card"), reference: Some(text("r-1")), at };
+        let shipment = Shipment { tracking_number: text("t-1"), carrier: None, at };
+        let order = Order {
+            shipping_address: Some(text("Street 1")),
+            payment: Some(payment),
+            shipment: Some(shipment),
+            delivered_at: Some(at),
+            cancellation: Some(Cancellation { reason: Some(text("late")), at }),
+            ..placed()
+        };
+        let json = written(&order);
+        assert!(json.contains(r#""currency":"USD","shippingAddress":"Street 1","revision":1,"#), "{json}");
+        let steps = concat!(
+            r#","paymentMethod":"card","paymentReference":"r-1","paidAt":"1970-01-01T00:00:00Z","trackingNumber":"t-1","#,
+            r#""shippedAt":"1970-01-01T00:00:00Z","deliveredAt":"1970-01-01T00:00:00Z","cancelReason":"late","#,
+            r#""cancelledAt":"1970-01-01T00:00:00Z"}"#,
+        );
+        assert!(json.ends_with(steps), "{json}");
+    }
+}
