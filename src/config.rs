@@ -13,20 +13,21 @@ mod tests;
 mod typed;
 mod validate;
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 pub use crate::{
     server::settings::{ServerConfig, TlsConfig},
     settings::{ConfigError, ENV_PREFIX, EffectiveSetting, ServerUrl, Source, env_name},
-    telemetry::{LogConfig, LogFormat},
+    telemetry::{LogConfig, LogFormat, TraceConfig},
 };
 pub use log_address::{LogAddress, LogRef};
-pub use sources::{FlagValues, Variable};
+pub use sources::{FlagValues, TOKEN_FILE_VARIABLE, Variable};
 pub use typed::{
     BreakerConfig, Config, ConfiguredBackend, ConsumerConfig, EventFormat, NodeConfig, NodeId, OutboxConfig,
 };
 
 use crate::settings::Values;
+use sources::Origin;
 
 impl Config {
     /// Builds the configuration from the given flags and environment; reads the file that they name, if any.
@@ -39,11 +40,30 @@ impl Config {
         flags: &FlagValues,
         env: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
     ) -> Result<Self, ConfigError> {
-        let values = Values::new(settings::groups(), sources::collect(flags, env)?)?;
-        let config = typed::build(&values)?;
-        validate::check(&config, &values)?;
-        Ok(config)
+        build(Arc::new(Origin::new(flags, env)))
     }
+
+    /// The same from the same flags and environment, with the file as it is now.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn read_again(&self) -> Result<Self, ConfigError> {
+        build(Arc::clone(&self.origin))
+    }
+
+    /// The settings that `other` has otherwise. A changed password is not told.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let rows = self.effective.iter().zip(&other.effective);
+        rows.filter(|(row, other)| row.value != other.value).map(|(row, _)| row.key).collect()
+    }
+}
+
+fn build(origin: Arc<Origin>) -> Result<Config, ConfigError> {
+    let values = Values::new(settings::groups(), origin.collect()?)?;
+    let config = typed::build(&values, origin)?;
+    validate::check(&config, &values)?;
+    Ok(config)
 }
 
 /// One `key = value  # source` line per setting: valid TOML and, with the secrets filled in, a valid `--config` file.

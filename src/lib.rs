@@ -1,15 +1,16 @@
 //! Catga OrderSystem: an event-sourced CQRS order service.
 //!
-//! The flow of a command, top to bottom. Upper modules may use lower ones, never the reverse; `tests/architecture/` checks that.
+//! The first block is the flow of a command, top to bottom: upper modules may use lower ones, never the reverse. The second block has the parts
+//! beside that flow. `tests/architecture/` has the exact rows, and checks them. `docs/architecture.md` says which file to open for a change.
 //!
 //! ```text
 //!  cli                  subcommands: serve a node, or talk to a running one
 //!  node                 composition root: build, start, drain, stop
 //!  server               gRPC, REST and dashboard on one port: translate only
 //!  application          mediator -> pipeline -> command handler, queries, event streams
-//!  processors           log followers: outbox relay, event handlers, projections
 //!  cluster              membership, worker numbers and progress of the nodes of one log
 //!  log_tools            offline tools: copy, compare, audit
+//!  processors           log followers: outbox relay, event handlers, projections
 //!  codec                domain event <-> stored bytes
 //!  ports                traits that a backend implements: event store, message bus, read model, leases, checkpoints
 //!  domain               decide and evolve: pure
@@ -17,10 +18,12 @@
 //!  backends             the registry, and one folder each, behind the ports
 //!  circuit_breaker      guards every call to a backend
 //!  id_generator         Snowflake ids
+//!  identity             who is calling: roles, and the verified caller
 //!  config               layers flags, environment and file over the settings of all modules and backends
-//!  settings             what a setting is, its values and their sources
-//!  telemetry            logs and metrics
+//!  settings             the definition of a setting, its values and their sources
+//!  telemetry            logs, metrics and traces
 //!  private_files        files and folders that only this user may read
+//!  proto                the API and the stored events: generated from `proto/`
 //! ```
 
 pub mod application;
@@ -32,6 +35,7 @@ pub mod codec;
 pub mod config;
 pub mod domain;
 pub mod id_generator;
+pub mod identity;
 pub mod log_tools;
 pub mod node;
 pub mod ports;

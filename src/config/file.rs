@@ -9,7 +9,10 @@ use serde::de::{MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::settings::settings;
-use crate::settings::{ConfigError, Kind, Raw, Setting, Source};
+use crate::{
+    private_files,
+    settings::{ConfigError, Kind, Raw, Setting, Source},
+};
 
 /// A value in the file, in either format.
 enum Node {
@@ -22,7 +25,7 @@ enum Node {
 /// Reads the file; the extension determines its format.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<&'static str, Raw>, ConfigError> {
     let fail = |what: &dyn fmt::Display| ConfigError::new(format_args!("config file {}: {what}", path.display()));
-    let text = std::fs::read_to_string(path).map_err(|error| fail(&format_args!("cannot be read: {error}")))?;
+    let text = private_files::read_text(path).map_err(|error| fail(&format_args!("cannot be read: {error}")))?;
     let extension = path.extension().and_then(|extension| extension.to_str()).map(str::to_ascii_lowercase);
     let entries = match extension.as_deref() {
         Some("toml") => from_toml(&text),
@@ -56,7 +59,7 @@ fn raw_value(setting: &Setting, node: Node) -> Result<String, &'static str> {
                 .into_iter()
                 .map(|node| match node {
                     Node::Scalar(text) if !text.contains(',') => Ok(text),
-                    _ => Err("must be a list of texts without commas"),
+                    _ => Err("must be a list of strings without commas"),
                 })
                 .collect();
             Ok(texts?.join(","))
@@ -67,7 +70,7 @@ fn raw_value(setting: &Setting, node: Node) -> Result<String, &'static str> {
     }
 }
 
-/// Joins sections into dotted keys, except below a key that is a setting itself, which is then an error of its own. An empty section is kept, so that
+/// Joins sections into dotted keys, except below a key that is a setting itself, which is then a separate error. An empty section is kept, so that
 /// an unknown one is detected.
 fn flatten(entries: Vec<(String, Node)>) -> Vec<(String, Node)> {
     let mut flat = Vec::new();
@@ -149,7 +152,7 @@ impl<'de> Deserialize<'de> for JsonObject {
                 let mut entries: Vec<(String, Box<RawValue>)> = Vec::new();
                 while let Some((key, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     if entries.iter().any(|(known, _)| *known == key) {
-                        return Err(serde::de::Error::custom(format_args!("{key} is there twice")));
+                        return Err(serde::de::Error::custom(format_args!("{key} appears twice")));
                     }
                     entries.push((key, value));
                 }

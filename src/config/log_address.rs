@@ -62,7 +62,7 @@ impl FromStr for LogAddress {
     }
 }
 
-/// The forms of an address, for people.
+/// The forms of an address, for humans.
 fn forms() -> Vec<String> {
     let of = |backend: &&'static Descriptor| match &backend.log_tools {
         None => Vec::new(),
@@ -73,7 +73,7 @@ fn forms() -> Vec<String> {
 }
 
 impl LogAddress {
-    /// What the help says of addresses.
+    /// The description of addresses in the help.
     #[must_use]
     pub fn help() -> String {
         let with_tls = REGISTRY.iter().filter_map(|backend| match &backend.log_tools {
@@ -170,7 +170,7 @@ impl LogRef {
         Ok(Self { address, prefix, files: BTreeMap::new() })
     }
 
-    /// Whether the file of the setting `key` is for this log: a secret is for an address that has none of its own.
+    /// Whether the file of the setting `key` is for this log: a secret is for an address that has none.
     #[must_use]
     pub fn takes(&self, key: &str) -> bool {
         match &self.address {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_as_the_backend_wants_it() {
+    fn a_prefix_is_validated_by_its_backend() {
         let named = |address: &str, prefix| LogRef::new(address.parse().unwrap(), prefix);
         assert_eq!(named("redis:cache", None).unwrap().prefix, "ordersystem");
         assert_eq!(named("redis:cache", Some("a.b")).unwrap().prefix, "a.b");

@@ -1,4 +1,4 @@
-//! The table of settings: what the node as a whole has, and what its modules and the backends bring.
+//! The table of settings: those of the node as a whole, of its modules and of the backends.
 
 use std::sync::LazyLock;
 
@@ -19,11 +19,12 @@ static TABLE: LazyLock<Vec<Group>> = LazyLock::new(|| {
     table
 });
 
-const OF_THE_NODE: [Group; 6] = [
+const OF_THE_NODE: [Group; 7] = [
     Group { heading: "Node and cluster", settings: NODE_AND_CLUSTER },
     Group { heading: "Network and TLS", settings: server::settings::NETWORK_AND_TLS },
     Group { heading: "Access", settings: server::settings::ACCESS },
     Group { heading: "Logging", settings: telemetry::settings::LOGGING },
+    Group { heading: "Traces", settings: telemetry::settings::TRACES },
     Group { heading: "Limits", settings: server::settings::LIMITS },
     Group { heading: "Tuning", settings: TUNING },
 ];
@@ -76,7 +77,7 @@ const NODE_AND_CLUSTER: &[Setting] = &[
         "worker-id",
         integer(0, 31),
         "0",
-        "Worker part of issued ids, unique to this node; if left out, a free one",
+        "Worker part of issued ids, unique to this node; default: a free one",
     )
     .or_appsettings("DistributedId.WorkerId"),
     Setting::new("datacenter-id", integer(0, 31), "0", "Datacenter part of issued ids")
@@ -89,7 +90,7 @@ const TUNING: &[Setting] = &[
         "cache-mib",
         integer(1, 1 << 20),
         "128",
-        "Maximum memory of cached orders, MiB; none over 64 KiB is cached",
+        "Maximum memory of cached orders, MiB; orders over 64 KiB are not cached",
     ),
     Setting::new(
         "outbox-batch-size",

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 use super::file;
@@ -10,6 +11,12 @@ use crate::settings::{ConfigError, ENV_PREFIX, Raw, Setting, Source, env_name};
 
 /// The flag and the variable suffix that name the configuration file; a file cannot name another one.
 const CONFIG_FLAG: &str = "config";
+
+/// The variable that names the file with the credentials of a command for a running node: no setting of a node.
+pub const TOKEN_FILE_VARIABLE: &str = "ORDERSYSTEM_TOKEN_FILE";
+
+/// The variable of OpenTelemetry that means the same as our own for this setting, which is stronger. Empty means not set.
+const OTLP_ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp-endpoint");
 
 /// An environment variable: name and value.
 pub type Variable = (OsString, OsString);
@@ -50,22 +57,42 @@ impl FlagValues {
     }
 }
 
-/// The raw values of all settings that have one.
-pub(super) fn collect(
-    flags: &FlagValues,
-    env: impl IntoIterator<Item = (OsString, OsString)>,
-) -> Result<BTreeMap<&'static str, Raw>, ConfigError> {
-    let mut raws: BTreeMap<_, _> = settings().filter_map(default_of).collect();
-    let (from_env, env_file) = read_env(env)?;
-    if let Some(path) = flags.config_file.clone().or(env_file) {
-        raws.extend(file::read(&path)?);
+/// What a configuration is built from, apart from the text of its file.
+#[derive(Default)]
+pub(super) struct Origin {
+    flags: FlagValues,
+    env: Vec<Variable>,
+}
+
+/// Shows neither flags nor variables: they may have passwords.
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Origin").finish_non_exhaustive()
     }
-    raws.extend(from_env);
-    for (key, value) in &flags.values {
-        let source = Source::Flag(key);
-        raws.insert(key, Raw { value: utf8(value, &source)?, source });
+}
+
+impl Origin {
+    /// These flags, and those of the variables that may concern this program.
+    pub(super) fn new(flags: &FlagValues, env: impl IntoIterator<Item = Variable>) -> Self {
+        let concerns = |name: &str| name.starts_with(ENV_PREFIX) || name == OTLP_ENDPOINT.0;
+        let env = env.into_iter().filter(|(name, _)| concerns(&name.to_string_lossy()));
+        Self { flags: flags.clone(), env: env.collect() }
     }
-    Ok(raws)
+
+    /// The raw values of all settings that have one.
+    pub(super) fn collect(&self) -> Result<BTreeMap<&'static str, Raw>, ConfigError> {
+        let mut raws: BTreeMap<_, _> = settings().filter_map(default_of).collect();
+        let (from_env, env_file) = read_env(&self.env)?;
+        if let Some(path) = self.flags.config_file.clone().or(env_file) {
+            raws.extend(file::read(&path)?);
+        }
+        raws.extend(from_env);
+        for (key, value) in &self.flags.values {
+            let source = Source::Flag(key);
+            raws.insert(key, Raw { value: utf8(value, &source)?, source });
+        }
+        Ok(raws)
+    }
 }
 
 fn default_of(setting: &Setting) -> Option<(&'static str, Raw)> {
@@ -74,14 +101,16 @@ fn default_of(setting: &Setting) -> Option<(&'static str, Raw)> {
 
 type EnvValues = (Vec<(&'static str, Raw)>, Option<PathBuf>);
 
-fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvValues, ConfigError> {
+fn read_env(env: &[Variable]) -> Result<EnvValues, ConfigError> {
     let (mut raws, mut config_file) = (Vec::new(), None);
     // Sorted, so that of several errors always the same one is reported.
-    let ours: BTreeMap<String, OsString> = env
-        .into_iter()
-        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
-        .filter(|(name, _)| name.starts_with(ENV_PREFIX))
-        .collect();
+    let mut ours: BTreeMap<String, &OsString> =
+        env.iter().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect();
+    let (name, key) = OTLP_ENDPOINT;
+    if let Some(value) = ours.remove(name).filter(|value| !value.is_empty()) {
+        let source = Source::Env(name.to_owned());
+        raws.push((key, Raw { value: utf8(value, &source)?, source }));
+    }
     for (name, value) in ours {
         if name == env_name(CONFIG_FLAG) {
             if value.is_empty() {
@@ -90,11 +119,14 @@ fn read_env(env: impl IntoIterator<Item = (OsString, OsString)>) -> Result<EnvVa
             config_file = Some(PathBuf::from(value));
             continue;
         }
+        if name == TOKEN_FILE_VARIABLE {
+            continue;
+        }
         let Some(setting) = settings().find(|setting| env_name(setting.key) == name) else {
             return Err(unknown_variable(&name));
         };
         let source = Source::Env(name);
-        let value = utf8(&value, &source)?;
+        let value = utf8(value, &source)?;
         if is_service_link(setting.key, &value) {
             return Err(ConfigError::new(format_args!(
                 "{}: {source} was set by Kubernetes for a Service named ordersystem, not by you; set \

@@ -1,3 +1,5 @@
+mod validation;
+
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -53,7 +55,7 @@ impl Given {
     }
 
     fn values(&self) -> Values {
-        Values::new(settings::groups(), sources::collect(&self.flags, self.env.clone()).unwrap()).unwrap()
+        Values::new(settings::groups(), sources::Origin::new(&self.flags, self.env.clone()).collect().unwrap()).unwrap()
     }
 
     fn redis(&self) -> RedisSettings {
@@ -155,6 +157,30 @@ fn unknown_environment_variables_are_errors_and_foreign_ones_are_not() {
 }
 
 #[test]
+fn the_variable_of_opentelemetry_names_the_collector_and_our_own_takes_precedence() {
+    let endpoint = |given: Given| given.load().unwrap().traces.endpoint;
+    let standard = || given().env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://standard:4317");
+    assert_eq!(endpoint(standard()).as_deref(), Some("http://standard:4317"));
+    assert_eq!(
+        endpoint(standard().env("ORDERSYSTEM_OTLP_ENDPOINT", "http://ours:1")).as_deref(),
+        Some("http://ours:1")
+    );
+    assert_eq!(endpoint(standard().flag("otlp-endpoint", "http://flag:1/")).as_deref(), Some("http://flag:1/"));
+    assert_eq!(endpoint(given().env("OTEL_EXPORTER_OTLP_ENDPOINT", "")), None);
+    assert_eq!(endpoint(given()), None);
+    let wrong = given().env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
+    assert_has(&wrong.error(), &["otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://host:port"]);
+    for (wrong, why) in
+        [("https://h:1", "https"), ("http://", "host"), ("http://a:b@h:1", "HEADERS"), ("http://h/v1", "host")]
+    {
+        assert_has(&given().flag("otlp-endpoint", wrong).error(), &["otlp-endpoint", why]);
+    }
+    for wrong in ["-0.1", "1.1", "NaN", "", "half"] {
+        assert_has(&given().flag("trace-sample-ratio", wrong).error(), &["trace-sample-ratio"]);
+    }
+}
+
+#[test]
 fn variables_that_kubernetes_makes_for_a_service_of_our_name_are_explained() {
     let link = given().env("ORDERSYSTEM_PORT", "tcp://10.0.0.1:5000");
     assert_has(&link.error(), &["port", "ORDERSYSTEM_PORT", "enableServiceLinks"]);
@@ -175,7 +201,7 @@ fn values_that_are_not_utf_8_are_errors() {
 }
 
 #[test]
-fn everything_wrong_with_a_file_is_told_with_its_path() {
+fn every_error_in_a_file_names_its_path() {
     let cases = [
         ("c.toml", "prot = 1", "unknown key prot"),
         ("c.toml", "port = 1\nport = 2", "line 2"),
@@ -184,8 +210,8 @@ fn everything_wrong_with_a_file_is_told_with_its_path() {
         ("c.toml", "[port]\nx = 1", "port takes a value, not a section"),
         ("c.toml", "port = [1]", "port takes one value, not a list"),
         ("c.toml", "port =", "line 1"),
-        ("c.json", r#"{"port": 1, "port": 2}"#, "port is there twice"),
-        ("c.json", r#"{"Nats": {"Url": "nats://a", "Url": "nats://b"}}"#, "Url is there twice"),
+        ("c.json", r#"{"port": 1, "port": 2}"#, "port appears twice"),
+        ("c.json", r#"{"Nats": {"Url": "nats://a", "Url": "nats://b"}}"#, "Url appears twice"),
         ("c.json", r#"{"Nats": {"Uri": "nats://a"}}"#, "unknown key Nats.Uri"),
         ("c.json", r#"{"Logging": {}}"#, "unknown key Logging"),
         ("c.json", r#"{"port": null}"#, "port is null"),
@@ -210,114 +236,6 @@ fn everything_wrong_with_a_file_is_told_with_its_path() {
 fn a_setting_under_two_names_in_one_file_is_an_error() {
     let error = given().file("c.json", r#"{"worker_id": 1, "DistributedId": {"WorkerId": 1}}"#).error();
     assert_has(&error, &["worker-id", "twice"]);
-}
-
-#[test]
-fn values_of_the_wrong_form_name_the_setting_the_value_and_the_flag() {
-    let cases = [
-        ("port", "70000", "'70000' is not an integer from 0 to 65535"),
-        ("port", "-1", "'-1' is not an integer"),
-        ("port", "+1", "'+1' is not an integer"),
-        ("port", "", "'' is not an integer"),
-        ("port", "50 00", "'50 00'"),
-        ("port", "5000.0", "'5000.0'"),
-        ("port", "99999999999999999999999", "not an integer"),
-        ("worker-id", "32", "from 0 to 31"),
-        ("datacenter-id", "32", "from 0 to 31"),
-        ("max-message-bytes", "1023", "from 1024"),
-        ("max-in-flight", "0", "from 1"),
-        ("transport", "rabbit", "'rabbit' is not one of inmemory, redis, nats"),
-        ("persistence", "Redis", "'Redis' is not one of inmemory, embedded, redis, nats"),
-        ("persistence", "", "'' is not one of"),
-        ("log-format", "xml", "not one of text, json"),
-        ("cluster", "yes", "'yes' is not true or false"),
-        ("bind", "local_host", "'local_host' is not an IP address, nor the name of one"),
-        ("bind", "127.0.0.256", "'127.0.0.256' is not an IP address, nor the name of one"),
-        ("node-id", "", "is empty"),
-        ("node-id", "a b", "'a b' is not 1 to 64"),
-        ("node-id", "a\nb", "'a\\nb'"),
-        ("data-dir", "", "is empty"),
-        ("grpc-port", "", "not an integer"),
-        ("allowed-hosts", "orders.example:443", "'orders.example:443' is not a host"),
-        ("allowed-hosts", "https://orders.example", "is not a host"),
-        ("operators", "nobody", "not one of local, anyone"),
-        ("reflection", "true", "not one of auto, on, off"),
-        ("log-level", "inof", "'inof' is not a level"),
-        ("log-level", "info,hyper=wran", "hyper=wran"),
-        ("log-level", "info,", "'' is not a level"),
-        ("cors-allowed-origins", "shop.example", "'shop.example' is not an origin"),
-        ("cors-allowed-origins", "https://shop.example/", "is not an origin"),
-        ("cors-allowed-origins", "https://a.example,*", "alone"),
-        ("redis", "", "is empty"),
-    ];
-    for (key, value, part) in cases {
-        assert_has(&given().flag(key, value).error(), &[part, &format!("{key}: "), &format!("(set by --{key})")]);
-    }
-    let long = "x".repeat(65);
-    assert_has(&given().flag("node-id", &long).error(), &["1 to 64"]);
-}
-
-#[test]
-fn a_wrong_value_names_the_variable_or_the_file_that_set_it() {
-    assert_has(&given().env("ORDERSYSTEM_PORT", "x").error(), &["port: 'x'", "(set by ORDERSYSTEM_PORT)"]);
-    assert_has(&given().env("ORDERSYSTEM_CLUSTER", "1").error(), &["cluster: '1' is not true or false"]);
-    let error = given().file("a.json", r#"{"DistributedId": {"WorkerId": 99}}"#).error();
-    assert_has(&error, &["worker-id: '99'", "DistributedId.WorkerId in ", "a.json"]);
-}
-
-#[test]
-fn log_levels_take_levels_and_directives() {
-    for level in ["info", "OFF", "info,ordersystem=debug,hyper=off", "warn,[command{order=1}]=trace"] {
-        assert_eq!(given().flag("log-level", level).load().unwrap().log.level, level);
-    }
-}
-
-#[test]
-fn the_embedded_store_needs_a_folder() {
-    let error = given().flag("persistence", "embedded").error();
-    assert_has(&error, &["persistence: 'embedded'", "--data-dir DIR", "(set by --persistence)"]);
-    let config = given().flag("persistence", "embedded").env("ORDERSYSTEM_DATA_DIR", "/srv/x").load().unwrap();
-    assert_eq!(config.node.data_dir.as_deref(), Some(Path::new("/srv/x")));
-}
-
-#[test]
-fn a_cluster_without_shared_storage_is_refused_with_the_reason() {
-    for store in ["inmemory", "embedded"] {
-        let error = given().flag("cluster", "true").flag("persistence", store).error();
-        assert_has(&error, &["cluster: ", "share no storage", store, "(set by --cluster)"]);
-    }
-    for store in ["redis", "nats"] {
-        assert!(given().flag("cluster", "true").flag("persistence", store).load().is_ok());
-    }
-    let error = given().env("ORDERSYSTEM_CLUSTER", "true").error();
-    assert_has(&error, &["share no storage", "(set by ORDERSYSTEM_CLUSTER)"]);
-    assert!(given().env("ORDERSYSTEM_CLUSTER", "false").load().is_ok());
-}
-
-#[test]
-fn a_broker_flag_that_nothing_uses_is_an_error_but_not_elsewhere() {
-    assert_has(&given().flag("redis", "h:1").error(), &["--redis is set but nothing uses Redis"]);
-    assert_has(&given().flag("redis-prefix", "a").error(), &["--redis-prefix is set but nothing uses Redis"]);
-    assert_has(&given().flag("event-format", "json").error(), &["--event-format is set but nothing uses a broker"]);
-    assert_has(&given().flag("persistence", "redis").flag("redis-prefix", "{a}").error(), &["redis-prefix", "'{a}'"]);
-    assert_has(&given().flag("nats", "nats://h").error(), &["--nats is set but nothing uses NATS"]);
-    assert_has(&given().flag("nats-prefix", "a").error(), &["--nats-prefix is set but nothing uses NATS"]);
-    assert_has(&given().flag("nats-replicas", "3").error(), &["--nats-replicas is set but nothing uses NATS"]);
-    let nats = || given().flag("persistence", "nats");
-    assert_has(&nats().flag("nats-prefix", "a.b").error(), &["nats-prefix", "'a.b'"]);
-    assert_has(&nats().flag("nats-replicas", "2").error(), &["nats-replicas", "'2'"]);
-    let given_nats = nats().flag("nats-prefix", "a-b").flag("nats-replicas", "3");
-    assert!(given_nats.load().is_ok());
-    assert_eq!((given_nats.nats().prefix.as_str(), given_nats.nats().replicas), ("a-b", 3));
-    assert!(given().env("ORDERSYSTEM_REDIS", "h:1").file("a.json", APPSETTINGS).load().is_ok());
-}
-
-#[test]
-fn one_port_for_two_listeners_is_an_error_but_any_free_ones_are_not() {
-    assert_has(&given().flag("grpc-port", "5000").error(), &["grpc-port: 5000 is also the port", "--grpc-port"]);
-    assert_has(&given().flag("admin-port", "5000").error(), &["admin-port: 5000 is also a port for everyone"]);
-    let config = given().flag("grpc-port", "0").flag("port", "0").load().unwrap();
-    assert_eq!(config.server.grpc_port, Some(0));
 }
 
 #[test]
@@ -353,7 +271,7 @@ fn passwords_are_shown_nowhere() {
 }
 
 #[test]
-fn what_is_printed_can_be_read_back_as_a_file() {
+fn the_printed_configuration_can_be_read_back_as_a_file() {
     let odd = given()
         .flag("data-dir", "/a \"b\"\\c\u{7f}")
         .flag("cors-allowed-origins", "https://a.example, https://b.example")
@@ -385,7 +303,7 @@ fn both_ends_of_every_range_and_every_default_are_accepted() {
 }
 
 #[test]
-fn what_describes_the_node_is_on_where_only_its_machine_reaches_it() {
+fn reflection_and_swagger_are_on_by_default_only_on_loopback() {
     for (bind, chosen, expected) in
         [("127.0.0.1", "auto", true), ("0.0.0.0", "auto", false), ("0.0.0.0", "on", true), ("::1", "off", false)]
     {
@@ -397,7 +315,7 @@ fn what_describes_the_node_is_on_where_only_its_machine_reaches_it() {
 }
 
 #[test]
-fn every_integer_arrives_in_its_own_field() {
+fn every_integer_setting_is_read_into_its_own_field() {
     let (mut given, mut expected) = (given(), Vec::new());
     for (at, setting) in (0..).zip(settings()) {
         if let Kind::Integer { max, .. } = setting.kind {

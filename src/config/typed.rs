@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::sources::Origin;
 use crate::backends::descriptor::{Backend, Descriptor};
 use crate::backends::{self, REGISTRY};
 use crate::id_generator::NodeIdentity;
 use crate::server::settings::ServerConfig;
 use crate::settings::parse::{quoted, short_name};
 use crate::settings::{ConfigError, EffectiveSetting, Values};
-use crate::telemetry::LogConfig;
+use crate::telemetry::{LogConfig, TraceConfig};
 
 /// The effective configuration.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Logging.
     pub log: LogConfig,
+    /// Traces.
+    pub traces: TraceConfig,
     /// The outbox relay.
     pub outbox: OutboxConfig,
     /// The event handlers.
@@ -46,6 +49,7 @@ pub struct Config {
     pub cache_mib: usize,
     /// Every setting with its source, secrets hidden, in the order of the table.
     pub effective: Vec<EffectiveSetting>,
+    pub(super) origin: Arc<Origin>,
 }
 
 /// A backend with its settings, used or not.
@@ -58,7 +62,7 @@ pub struct ConfiguredBackend {
 }
 
 impl Config {
-    /// The address of the log's server, for people; `None` if there is none.
+    /// The address of the log's server, for humans; `None` if there is none.
     #[must_use]
     pub fn store_server(&self) -> Option<String> {
         let store = self.backends.iter().find(|backend| backend.descriptor == self.persistence)?;
@@ -125,8 +129,9 @@ pub enum EventFormat {
     Json,
 }
 
-pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
+pub(super) fn build(values: &Values, origin: Arc<Origin>) -> Result<Config, ConfigError> {
     Ok(Config {
+        origin,
         transport: values.parse("transport", backend)?,
         persistence: values.parse("persistence", backend)?,
         backends: backends(values)?,
@@ -136,6 +141,7 @@ pub(super) fn build(values: &Values) -> Result<Config, ConfigError> {
         node: node(values)?,
         server: ServerConfig::of(values)?,
         log: LogConfig::of(values)?,
+        traces: TraceConfig::of(values)?,
         outbox: OutboxConfig {
             batch_size: values.integer("outbox-batch-size")?,
             scan_interval_ms: values.integer("outbox-scan-interval-ms")?,

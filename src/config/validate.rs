@@ -13,7 +13,7 @@ pub(super) fn check(config: &Config, values: &Values) -> Result<(), ConfigError>
 fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
     if config.cluster && !config.persistence.is_shared {
         let store = config.persistence.name;
-        let what = format!("nodes share no storage with persistence '{store}': each would have orders of its own");
+        let what = format!("nodes cannot share persistence '{store}': each would have its own orders");
         return Err(values.error("cluster", what));
     }
     Ok(())
@@ -23,7 +23,7 @@ fn cluster(config: &Config, values: &Values) -> Result<(), ConfigError> {
 fn data_dir(config: &Config, values: &Values) -> Result<(), ConfigError> {
     if config.persistence.needs_data_dir && config.node.data_dir.is_none() {
         let what = format!(
-            "'{}' keeps everything in a folder: say which with --data-dir DIR; it is made if it is not there",
+            "'{}' stores its data in a folder: set --data-dir DIR; it is created if it does not exist",
             config.persistence.name
         );
         return Err(values.error("persistence", what));
@@ -59,7 +59,7 @@ fn ports(config: &Config, values: &Values) -> Result<(), ConfigError> {
         && admin != 0
         && (admin == port || config.server.grpc_port == Some(admin))
     {
-        return Err(values.error("admin-port", format!("{admin} is also a port for everyone")));
+        return Err(values.error("admin-port", format!("{admin} is also a public port")));
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
 
-use super::{Finding, FindingKind, Looked, Meter};
+use super::{Checked, Finding, FindingKind, Meter};
 use crate::{
     codec,
     domain::order::{Items, Order, Status, evolve},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Requests and orders that are looked up concurrently.
-const LOOKS_AT_ONCE: usize = 64;
+const CONCURRENT_LOOKUPS: usize = 64;
 /// How many consecutive unreadable entries are skipped: on NATS messages, elsewhere events.
 const MAX_SKIPPED: u64 = 1_024;
 
@@ -27,13 +27,13 @@ pub async fn audit(
     store: &Arc<dyn EventStore>,
     meter: &Meter,
     report: impl FnMut(Finding) + Send,
-) -> Result<Looked, StoreError> {
+) -> Result<Checked, StoreError> {
     let head = store.head().await?;
     meter.begin("audited", store.distance(Position(0), head));
     let mut audit = Audit {
         store,
         report,
-        looked: Looked::default(),
+        looked: Checked::default(),
         last: Position(0),
         orders: HashMap::new(),
         any_items: None,
@@ -60,7 +60,7 @@ pub async fn audit(
 }
 
 /// The recorded state of an order.
-struct Known {
+struct OrderRecord {
     revision: Revision,
     /// The position of the event with that revision.
     position: Position,
@@ -80,10 +80,10 @@ enum History {
 struct Audit<'a, R> {
     store: &'a Arc<dyn EventStore>,
     report: R,
-    looked: Looked,
+    looked: Checked,
     /// The position of the last event that was checked.
     last: Position,
-    orders: HashMap<StreamId, Known>,
+    orders: HashMap<StreamId, OrderRecord>,
     /// Stored in place of all items: the rules do not use them, and they are most of an order.
     any_items: Option<Items>,
     page_size: usize,
@@ -161,7 +161,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
             history = Some(History::Unknown);
         }
         let history = self.history_after(history, event, request);
-        let known = Known { revision: event.revision.max(last), position: event.position, history };
+        let known = OrderRecord { revision: event.revision.max(last), position: event.position, history };
         self.orders.insert(event.stream, known);
     }
 
@@ -182,7 +182,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
             self.found_at(FindingKind::Misplaced, event, what);
         }
         let id = request.map_or("", |request| &*request.id);
-        if message.request_id != id {
+        if !codec::is_key_of_request(id, &message.actor, &message.customer_id, &message.request_id) {
             let what = format!("the event names request id '{}', its commit has '{id}'", message.request_id);
             self.found_at(FindingKind::Request, event, what);
         }
@@ -232,7 +232,7 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
     async fn requests(&mut self, page: &[RecordedCommit]) -> Result<(), StoreError> {
         let with_requests = page.iter().filter_map(|commit| Some((commit, commit.request.as_ref()?)));
         let looks: Vec<_> = with_requests.map(|(commit, request)| look_up(self.store, commit, request)).collect();
-        let found: Vec<_> = stream::iter(looks).buffered(LOOKS_AT_ONCE).collect().await;
+        let found: Vec<_> = stream::iter(looks).buffered(CONCURRENT_LOOKUPS).collect().await;
         for found in found {
             if let Some((event, what)) = found? {
                 self.found_at(FindingKind::Request, &event, what);
@@ -252,14 +252,14 @@ impl<R: FnMut(Finding) + Send> Audit<'_, R> {
             let found = store.read_stream(stream, revision, Direction::Forward, 1).await;
             (stream, revision, position, found)
         });
-        let mut looks = stream::iter(looks).buffered(LOOKS_AT_ONCE);
+        let mut looks = stream::iter(looks).buffered(CONCURRENT_LOOKUPS);
         while let Some((stream, revision, position, found)) = looks.next().await {
             meter.add(1);
             let what = match found {
                 Ok(events) => match events.first() {
                     Some(event) if event.position == position => continue,
-                    Some(event) => format!("by its order, the event is found at position {}", event.position),
-                    None => "the event is not found by its order".to_owned(),
+                    Some(event) => format!("the index of its order has the event at position {}", event.position),
+                    None => "the index of its order does not have the event".to_owned(),
                 },
                 Err(error @ (StoreError::Unavailable(_) | StoreError::LogReplaced(_))) => return Err(error),
                 Err(StoreError::Corrupt(what)) => what,

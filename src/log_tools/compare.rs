@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Finding, FindingKind, Looked, Meter, cursor::Cursor};
+use super::{Checked, Finding, FindingKind, Meter, cursor::Cursor};
 use crate::ports::event_store::{EventStore, Position, RecordedCommit, RequestKey, StoreError};
 
 /// Compares all that the logs held when this began: order of commits, their boundaries, request ids, revisions, and the bytes of events.
@@ -15,13 +15,13 @@ pub async fn compare(
     right: &Arc<dyn EventStore>,
     meter: &Meter,
     mut report: impl FnMut(Finding) + Send,
-) -> Result<Looked, StoreError> {
+) -> Result<Checked, StoreError> {
     let (left_head, right_head) = (left.head().await?, right.head().await?);
     let total = left.distance(Position(0), left_head).max(right.distance(Position(0), right_head));
     meter.begin("compared", total);
     let mut lefts = Cursor::new(left, Position(0), left_head);
     let mut rights = Cursor::new(right, Position(0), right_head);
-    let mut looked = Looked::default();
+    let mut looked = Checked::default();
     loop {
         let (one, other) = (lefts.next().await?, rights.next().await?);
         if let Some(commit) = one.as_ref().or(other.as_ref()) {

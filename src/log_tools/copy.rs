@@ -4,15 +4,18 @@
 //! anything is written. Commits are appended so that any failure leaves a prefix of the source; after a failure the end of the target is read again,
 //! and the copy continues from there.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Meter, compare::difference, cursor::Cursor};
-use crate::ports::{
-    backoff::Backoff,
-    event_store::{AppendError, EventStore, LogWake, Position, RecordedCommit, StoreError},
+use crate::{
+    ports::{
+        backoff::Backoff,
+        event_store::{AppendError, EventStore, LogWake, Position, RecordedCommit, StoreError},
+    },
+    telemetry::outage::{Line, Outage},
 };
 
 /// How long the stores may fail without anything being copied.
@@ -22,7 +25,7 @@ const RETRIES: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_
 /// How often another writer may win the same position.
 const MAX_CONFLICTS: u32 = 5;
 /// How often the source is checked without a notification.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The options of a copy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,11 +50,13 @@ pub struct Copied {
 }
 
 /// Why not all was copied; one human-readable line.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
     /// The target's content is not a prefix of the source.
+    #[error("{0}; nothing more was written")]
     NotACopy(String),
     /// A store failed. The copied part stays; the same call resumes.
+    #[error("{0}; run the same command again to continue from there")]
     Failed(String),
 }
 
@@ -74,11 +79,11 @@ pub async fn copy(
     {
         return Err(CopyError::NotACopy(format!("source and target are the same log, number {}", source.0)));
     }
-    let mut copying = Copying { from, to, options, meter, place: Place::default(), done: Progress::default() };
+    let mut copying = Copying { from, to, options, meter, positions: Positions::default(), done: Progress::default() };
     meter.begin("compared", to.distance(Position(0), found));
-    copying.catch_up().await.map_err(|failure| failure.named(&copying.place))?;
+    copying.catch_up().await.map_err(|failure| failure.named(&copying.positions))?;
     let found = copying.done.found;
-    meter.begin("copied", from.distance(copying.place.from, until));
+    meter.begin("copied", from.distance(copying.positions.from, until));
     let begun = Instant::now();
     let is_stopped = copying.run(until, stop).await?;
     let Progress { events, commits, .. } = copying.done;
@@ -87,7 +92,7 @@ pub async fn copy(
 
 /// The positions up to which the two logs are known to be the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct Positions {
     from: Position,
     to: Position,
 }
@@ -104,7 +109,7 @@ struct Copying<'a> {
     to: &'a Arc<dyn EventStore>,
     options: CopyOptions,
     meter: &'a Meter,
-    place: Place,
+    positions: Positions,
     done: Progress,
 }
 
@@ -122,11 +127,13 @@ impl Copying<'_> {
     /// Copies until the end, or until stopped; returns whether it was stopped.
     async fn run(&mut self, until: Position, stop: &CancellationToken) -> Result<bool, CopyError> {
         let (mut tries, mut conflicts, mut last_success) = (0_u32, 0_u32, Instant::now());
+        let outage = Outage::new();
         loop {
-            let before = self.place;
+            let before = self.positions;
             let outcome = self.write_all(until, stop).await;
-            if self.place != before {
+            if self.positions != before {
                 (tries, conflicts, last_success) = (0, 0, Instant::now());
+                outage.works();
             }
             let why = match outcome {
                 Ok(is_stopped) => return Ok(is_stopped),
@@ -135,7 +142,7 @@ impl Copying<'_> {
                 Err(Failure::Conflict(why)) => {
                     conflicts += 1;
                     if conflicts > MAX_CONFLICTS {
-                        return Err(CopyError::NotACopy(format!("after position {}: {why}", self.place.to)));
+                        return Err(CopyError::NotACopy(format!("after position {}: {why}", self.positions.to)));
                     }
                     why
                 }
@@ -143,7 +150,9 @@ impl Copying<'_> {
             if last_success.elapsed() > GIVE_UP_AFTER {
                 return Err(CopyError::Failed(why));
             }
-            tracing::warn!(why, "copying failed and is tried again");
+            if let Some(Line { unsaid }) = outage.failed(&why) {
+                tracing::warn!(why, unsaid, "copying failed and will be retried");
+            }
             tries += 1;
             let pause = RETRIES.after(tries);
             tokio::select! {
@@ -153,7 +162,7 @@ impl Copying<'_> {
             let found = self.done.found;
             match self.catch_up().await {
                 Ok(()) | Err(Failure::Passing(_)) => {}
-                Err(failure) => return Err(failure.named(&self.place)),
+                Err(failure) => return Err(failure.named(&self.positions)),
             }
             // Written by this call, although it was not acknowledged.
             self.done.events += self.done.found - found;
@@ -164,13 +173,13 @@ impl Copying<'_> {
     async fn catch_up(&mut self) -> Result<(), Failure> {
         let to_head = self.to.head().await.map_err(|error| passing("target", error))?;
         let from_head = self.from.head().await.map_err(|error| passing("source", error))?;
-        let mut there = Cursor::new(self.to, self.place.to, to_head);
-        let mut here = Cursor::new(self.from, self.place.from, from_head);
+        let mut there = Cursor::new(self.to, self.positions.to, to_head);
+        let mut here = Cursor::new(self.from, self.positions.from, from_head);
         while let Some(has) = there.next().await.map_err(|error| passing("target", error))? {
             let wanted = here.next().await.map_err(|error| passing("source", error))?;
             let wanted = wanted.ok_or_else(|| {
                 Failure::Final(CopyError::NotACopy(format!(
-                    "the target goes on at position {}, where the source ends",
+                    "the target has more events, from position {}, than the source",
                     has.events.first().map_or(has.position(), |event| event.position)
                 )))
             })?;
@@ -185,18 +194,18 @@ impl Copying<'_> {
                     finding.detail
                 ))));
             }
-            self.place = Place { from: wanted.position(), to: has.position() };
+            self.positions = Positions { from: wanted.position(), to: has.position() };
             self.done.found += has.events.len() as u64;
             self.meter.add(has.events.len());
         }
         Ok(())
     }
 
-    /// Appends the source's commits after the place; returns whether it was stopped.
+    /// Appends the source's commits after the positions; returns whether it was stopped.
     async fn write_all(&mut self, mut until: Position, stop: &CancellationToken) -> Result<bool, Failure> {
         let mut wake = LogWake::new(&**self.from);
         loop {
-            let mut pages = Cursor::new(self.from, self.place.from, until);
+            let mut pages = Cursor::new(self.from, self.positions.from, until);
             loop {
                 if stop.is_cancelled() {
                     return Ok(true);
@@ -219,7 +228,7 @@ impl Copying<'_> {
             tokio::select! {
                 () = stop.cancelled() => return Ok(true),
                 // Woken or not, it checks.
-                _ = timeout(LOOK_EVERY, wake.wait()) => {}
+                _ = timeout(POLL_INTERVAL, wake.wait()) => {}
             }
         }
     }
@@ -231,11 +240,11 @@ impl Copying<'_> {
         let commits = page.iter().map(RecordedCommit::to_commit).collect();
         let to = self.to.append_all(commits).await.map_err(append_failure)?;
         // If another writer has appended since the last page, its commit precedes these.
-        let first = self.to.read_commits(self.place.to, 1).await.map_err(|error| passing("target", error))?;
+        let first = self.to.read_commits(self.positions.to, 1).await.map_err(|error| passing("target", error))?;
         if first.first().zip(page.first()).is_none_or(|(has, wanted)| difference(wanted, has).is_some()) {
             return Err(Failure::Conflict("another writer appends to the target".to_owned()));
         }
-        self.place = Place { from: last.position(), to };
+        self.positions = Positions { from: last.position(), to };
         self.done.events += events as u64;
         self.done.commits += page.len() as u64;
         self.meter.add(events);
@@ -244,11 +253,11 @@ impl Copying<'_> {
 }
 
 impl Failure {
-    fn named(self, place: &Place) -> CopyError {
+    fn named(self, positions: &Positions) -> CopyError {
         match self {
             Self::Final(error) => error,
             Self::Passing(why) => CopyError::Failed(why),
-            Self::Conflict(why) => CopyError::NotACopy(format!("after position {}: {why}", place.to)),
+            Self::Conflict(why) => CopyError::NotACopy(format!("after position {}: {why}", positions.to)),
         }
     }
 }
@@ -277,14 +286,3 @@ fn append_failure(error: AppendError) -> Failure {
         }
     }
 }
-
-impl fmt::Display for CopyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotACopy(why) => write!(f, "{why}; nothing more was written"),
-            Self::Failed(why) => write!(f, "{why}; the same command goes on from there"),
-        }
-    }
-}
-
-impl std::error::Error for CopyError {}

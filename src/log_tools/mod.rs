@@ -20,7 +20,7 @@ use crate::{
     telemetry::{LogConfig, LogFormat},
 };
 
-/// What the tools log: retries. The final failure is their error.
+/// The log output of the tools: retries. The final failure is their error.
 #[must_use]
 pub fn log_config() -> LogConfig {
     LogConfig { level: "off,ordersystem::log_tools=warn".to_owned(), format: LogFormat::Text }
@@ -88,9 +88,9 @@ impl FindingKind {
     }
 }
 
-/// The totals of what was checked.
+/// The totals of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Looked {
+pub struct Checked {
     /// Events; those of two logs are counted once, up to the first place where the logs part.
     pub events: u64,
     /// Commits, likewise.

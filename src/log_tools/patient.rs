@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ports::{
     backoff::Backoff,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, Position, RecordedCommit,
-        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
+        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -77,7 +77,7 @@ impl Patience {
             };
             if !self.has_failed.swap(true, Ordering::Relaxed) {
                 let seconds = GIVE_UP_AFTER.as_secs();
-                tracing::warn!(why = %error, "the log cannot be read now, it is tried again for {seconds} s");
+                tracing::warn!(why = %error, "cannot read the log; retrying for {seconds} s");
             }
             let _ = self.stop.run_until_cancelled(sleep(pauses.next_pause())).await;
         }
@@ -156,6 +156,10 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.read_log(from, direction, max_events)).await
     }
 
+    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+        self.patience.ask(|| self.inner.read_after(point, max_events)).await
+    }
+
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {
         self.patience.ask(|| self.inner.read_commits(from, max_events)).await
     }
@@ -197,8 +201,16 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.check_indexes()).await
     }
 
+    async fn missing_entries(&self) -> Result<Option<String>, StoreError> {
+        self.patience.ask(|| self.inner.missing_entries()).await
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.inner.wake()
+    }
+
+    fn unreachable(&self) -> Option<String> {
+        self.inner.unreachable()
     }
 
     async fn check(&self) -> Result<(), StoreError> {
@@ -217,7 +229,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_passes_is_asked_again_for_half_a_minute_and_what_does_not_is_told_at_once() {
+    async fn temporary_errors_are_retried_for_half_a_minute_and_others_returned_at_once() {
         let asked = AtomicU32::new(0);
         let ask = |failures: u32, error: StoreError| {
             let outcome = if asked.fetch_add(1, Ordering::SeqCst) < failures { Err(error) } else { Ok(7) };
@@ -234,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn patience_ends_when_it_is_told_to() {
+    async fn patience_ends_when_stopped() {
         let stop = CancellationToken::new();
         let patience = Patience::until(&stop);
         let begun = Instant::now();

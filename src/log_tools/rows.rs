@@ -36,13 +36,13 @@ pub async fn audit_rows(
     }
     let Some(place) = stored.place else {
         if !stored.rows.is_empty() {
-            let what = format!("there are {} rows in the list of orders, which has followed no log", stored.rows.len());
+            let what = format!("the read model has {} rows, but has followed no log", stored.rows.len());
             say(None, None, what);
         }
         return Ok(found);
     };
     if store.log_id().is_some_and(|log| log != place.log) {
-        let what = format!("the list of orders comes from log {}, which is not this one", place.log.0);
+        let what = format!("the read model belongs to log {}, which is not this one", place.log.0);
         say(None, None, what);
         return Ok(found);
     }
@@ -81,7 +81,7 @@ async fn fold(
             last = event.position;
             let is_other = place.event != 0 && LogCheckpoint::after(place.log, event).event != place.event;
             if event.position == place.position && is_other {
-                let what = "the event at this position is not the one up to which the list of orders has come";
+                let what = "the event at this position is not the last one that the read model has applied";
                 return Ok(Err(what.to_owned()));
             }
             match row_change(event) {
@@ -101,7 +101,7 @@ async fn fold(
         }
     }
     if last < place.position {
-        return Ok(Err(format!("the list of orders has come to this position, and the log ends at {last}")));
+        return Ok(Err(format!("the read model has reached this position, but the log ends at {last}")));
     }
     Ok(Ok(rows))
 }
@@ -111,16 +111,16 @@ fn differences(stored: &StoredRows, expected: &HashMap<u64, RowDigest>) -> Vec<(
     let mut different: Vec<_> = Vec::new();
     for (id, row) in &stored.rows {
         match expected.get(id) {
-            None => different.push((StreamId(*id), "has a row in the list of orders, and no event in the log")),
+            None => different.push((StreamId(*id), "has a row in the read model, but no event in the log")),
             Some(expected) if expected != row => {
-                different.push((StreamId(*id), "its row in the list of orders is not what its events give"));
+                different.push((StreamId(*id), "its row in the read model does not match its events"));
             }
             Some(_) => {}
         }
     }
     let missing = expected.keys().filter(|id| !stored.rows.contains_key(id));
-    different.extend(missing.map(|id| (StreamId(*id), "has no row in the list of orders")));
+    different.extend(missing.map(|id| (StreamId(*id), "has no row in the read model")));
     different.sort_unstable_by_key(|(id, _)| *id);
-    let remedy = "ordersystem projections rebuild makes the list anew";
+    let remedy = "ordersystem projections rebuild rebuilds the read model";
     different.into_iter().map(|(id, what)| (id, format!("{what} ({remedy})"))).collect()
 }

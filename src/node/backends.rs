@@ -26,7 +26,7 @@ use crate::{
         checkpoint_store::CheckpointStore,
         event_store::{Durability, EventStore},
         lease_store::LeaseStore,
-        message_bus::{Description, Message, MessageBus},
+        message_bus::{CloudEventAttributes, Message, MessageBus},
         order_cache::OrderCache,
         read_model::ReadModel,
     },
@@ -139,7 +139,9 @@ impl Backends {
             [("store", self.store_away()), ("transport", is_bus_away), ("cache", is_cache_away)]
                 .map(|(before, away)| Arc::new(CircuitBreaker::new(before, options).quiet_while(away)));
         let guarded = Self {
-            store: Arc::new(GuardedStore::new(self.store, Arc::clone(&store)).requiring(required)),
+            store: Arc::new(
+                GuardedStore::new(self.store, Arc::clone(&store)).requiring(required).named(self.persistence),
+            ),
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
             checkpoints: Arc::new(GuardedCheckpoints::new(self.checkpoints, Arc::clone(&store))),
             bus: Arc::new(GuardedBus::new(self.bus, Arc::clone(&transport))),
@@ -161,8 +163,8 @@ impl Backends {
             let taken = DataDir::take(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
             self.folder = Some(Arc::new(taken));
             tracing::warn!(
-                "orders are kept in memory only and are gone when the node ends: {} keeps no more than the mark of issued ids. \
-                 --persistence embedded keeps orders there",
+                "orders are kept in memory only and are lost when the node stops: {} holds only the mark of issued ids; to keep orders \
+                 there, use --persistence embedded",
                 dir.display()
             );
         }
@@ -217,7 +219,7 @@ impl Backends {
 }
 
 /// The metadata of published events.
-fn description_in(format: EventFormat) -> fn(&Message) -> Description {
+fn description_in(format: EventFormat) -> fn(&Message) -> CloudEventAttributes {
     match format {
         EventFormat::Protobuf => cloud_event::protobuf,
         EventFormat::Json => cloud_event::json,

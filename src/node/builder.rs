@@ -7,6 +7,7 @@ use crate::{
     ports::clock::{Clock, SystemClock},
     processors::handlers::{EventHandler, OrderEventLogger, is_valid_handler_name},
     server::paced::Pace,
+    telemetry::logs::LogLevels,
 };
 
 /// The parts of a node besides its configuration. The program itself uses [`NodeBuilder::new`]; a program that embeds the node adds its own handlers.
@@ -26,8 +27,10 @@ pub struct NodeBuilder {
     pub clock: Arc<dyn Clock>,
     /// The event handlers, each with its own subscription, dead letters and name.
     pub handlers: Vec<Arc<dyn EventHandler>>,
-    /// The time limits for clients to read what is sent to them.
+    /// The time limits for clients to read replies.
     pub pace: Pace,
+    /// What [`crate::telemetry::start_logging`] has returned, so that operators can change the filter of the log; `None`: they cannot.
+    pub logs: Option<LogLevels>,
 }
 
 impl NodeBuilder {
@@ -35,7 +38,7 @@ impl NodeBuilder {
     #[must_use]
     pub fn new(backends: Backends) -> Self {
         let handlers: Vec<Arc<dyn EventHandler>> = vec![Arc::new(OrderEventLogger::new())];
-        Self { backends, clock: Arc::new(SystemClock), handlers, pace: Pace::DEFAULT }
+        Self { backends, clock: Arc::new(SystemClock), handlers, pace: Pace::DEFAULT, logs: None }
     }
 
     /// Replaces the clock.
@@ -48,6 +51,12 @@ impl NodeBuilder {
     #[must_use]
     pub fn with_pace(self, pace: Pace) -> Self {
         Self { pace, ..self }
+    }
+
+    /// Lets operators change the filter of the log.
+    #[must_use]
+    pub fn with_logs(self, logs: LogLevels) -> Self {
+        Self { logs: Some(logs), ..self }
     }
 
     /// Adds a handler.
@@ -65,10 +74,10 @@ impl NodeBuilder {
         let names: Vec<_> = self.handlers.iter().map(|handler| handler.name().to_owned()).collect();
         for (index, name) in names.iter().enumerate() {
             if !is_valid_handler_name(name) {
-                return Err(format!("the name of a handler is 1 to 115 of A-Z a-z 0-9 - _, not {name:?}").into());
+                return Err(format!("invalid handler name {name:?}: it must be 1 to 115 of A-Z a-z 0-9 - _").into());
             }
             if names[..index].contains(name) {
-                return Err(format!("two handlers have the name {name}").into());
+                return Err(format!("two handlers are named {name}").into());
             }
         }
         Ok(names)

@@ -38,12 +38,12 @@ pub(super) async fn join(membership: &Membership, store: &dyn EventStore) -> Res
         return Ok(());
     }
     let joined = membership.join().await;
-    joined.map_err(|error| format!("no place among the nodes of this log: {error}").into())
+    joined.map_err(|error| format!("cannot join the nodes of this log: {error}").into())
 }
 
 /// The view of the cluster, or of the node alone; `handlers` are the names of the single-owner handlers.
 pub(super) fn reader(ground: &NodeDeps<'_>, progress: ProjectionProgress, handlers: &[String]) -> ClusterReader {
-    let NodeDeps { node, address, backends, ids, .. } = *ground;
+    let NodeDeps { node, address, backends, ids, owners, .. } = *ground;
     ClusterReader::new(ClusterReaderDeps {
         store: Arc::clone(&backends.store),
         leases: Arc::clone(&backends.leases),
@@ -53,6 +53,7 @@ pub(super) fn reader(ground: &NodeDeps<'_>, progress: ProjectionProgress, handle
         address: address.to_string(),
         ids: Arc::clone(ids),
         progress,
+        owners: Arc::clone(owners),
         roles: (vec![outbox::NAME.to_owned()], handlers.iter().map(|name| handlers::lease_name(name)).collect()),
         is_shared: backends.is_shared,
     })

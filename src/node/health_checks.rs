@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 
 use crate::{
     circuit_breaker::{BreakerState, CircuitBreaker},
@@ -14,7 +15,7 @@ use crate::{
     node::recovery::Supervised,
     ports::{
         event_store::{EventStore, Position},
-        health::{Condition, Finding, HealthCheck},
+        health::{CheckResult, Condition, HealthCheck},
         message_bus::MessageBus,
         order_cache::OrderCache,
         read_model::ReadModel,
@@ -28,7 +29,6 @@ use crate::{
 
 /// The lag of a follower, in positions, above which it is reported.
 const MAX_LAG_POSITIONS: u64 = 100_000;
-
 /// The age of a pending event above which it is reported.
 const MAX_PENDING_SECONDS: f64 = 60.0;
 /// The maximum number of dead letters of a handler that are counted.
@@ -48,13 +48,13 @@ impl HealthCheck for StoreCheck {
         true
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         match self.0.check().await {
             Ok(()) => {
                 let detail = self.0.durability_detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-                Finding::healthy(format!("durability: {}{detail}", self.0.durability().name()))
+                CheckResult::healthy(format!("durability: {}{detail}", self.0.durability().name()))
             }
-            Err(error) => Finding::unhealthy(error.to_string()),
+            Err(error) => CheckResult::unhealthy(error.to_string()),
         }
     }
 }
@@ -73,10 +73,10 @@ impl HealthCheck for TransportCheck {
         true
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         match self.0.check().await {
-            Ok(()) => Finding::healthy(self.0.kind()),
-            Err(error) => Finding::unhealthy(error.to_string()),
+            Ok(()) => CheckResult::healthy(self.0.kind()),
+            Err(error) => CheckResult::unhealthy(error.to_string()),
         }
     }
 }
@@ -101,13 +101,13 @@ impl HealthCheck for CacheCheck {
         false
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         match self.cache.check().await {
             Ok(()) => {
-                self.breaker.try_again();
-                Finding::healthy("redis")
+                self.breaker.half_open();
+                CheckResult::healthy("redis")
             }
-            Err(error) => Finding::unhealthy(error.to_string()),
+            Err(error) => CheckResult::unhealthy(error.to_string()),
         }
     }
 }
@@ -134,32 +134,33 @@ impl HealthCheck for OutboxCheck {
         false
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         if let Some(end) = self.work.end() {
-            return Finding::unhealthy(format!("the relay {end}"));
+            return CheckResult::unhealthy(format!("the relay {end}"));
         }
         let failure = self.status.failure();
-        let Backlog { positions, oldest_seconds, past_the_end } = match self.meter.measure().await {
-            Ok(backlog) => backlog,
-            Err(unreadable) => return Finding::unhealthy(failure.unwrap_or(unreadable)),
+        let measured = tokio::try_join!(self.meter.measure(), self.meter.missing_entries());
+        let (Backlog { positions, oldest_seconds, past_the_end }, missing) = match measured {
+            Ok(measured) => measured,
+            Err(unreadable) => return CheckResult::unhealthy(failure.unwrap_or(unreadable)),
         };
         let backlog = match past_the_end {
             Some((head, position)) => past(position, head),
             None => format!("lag: {positions}, oldest pending: {oldest_seconds:.1} s"),
         };
         if let Some(failure) = failure {
-            return Finding::unhealthy(format!("{failure}; {backlog}"));
+            return CheckResult::unhealthy(format!("{failure}; {backlog}"));
         }
         let owner = self.status.relayed_by().map(|node| format!("standing by: {node} publishes; "));
         let detail = owner.unwrap_or_default() + &backlog;
         if past_the_end.is_some() {
-            Finding::unhealthy(detail)
-        } else if let Some(loss) = self.status.loss() {
-            Finding::degraded(format!("{detail}; {loss}"))
+            CheckResult::unhealthy(detail)
+        } else if let Some(loss) = self.status.loss().or(missing) {
+            CheckResult::degraded(format!("{detail}; {loss}"))
         } else if positions > MAX_LAG_POSITIONS || oldest_seconds > MAX_PENDING_SECONDS {
-            Finding::degraded(detail)
+            CheckResult::degraded(detail)
         } else {
-            Finding::healthy(detail)
+            CheckResult::healthy(detail)
         }
     }
 
@@ -179,6 +180,8 @@ pub struct ProjectionCheck {
     pub store: Arc<dyn EventStore>,
     /// The end of the log at the first check, plus one; 0: not checked yet.
     pub start_head: AtomicU64,
+    /// Its position, and the events of its catch-up, when [`HealthCheck::is_advancing`] was called last.
+    pub last_seen: Mutex<Option<(Position, u64)>>,
     /// Its background task.
     pub work: Arc<Supervised>,
 }
@@ -193,45 +196,58 @@ impl HealthCheck for ProjectionCheck {
         true
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         if let Some(end) = self.work.end() {
-            return Finding::unhealthy(format!("the projection {end}"));
+            return CheckResult::unhealthy(format!("the projection {end}"));
         }
         if let Some(failure) = self.progress.failure() {
-            return Finding::unhealthy(failure);
+            return CheckResult::unhealthy(failure);
         }
         if let Err(error) = self.read_model.check().await {
-            return Finding::unhealthy(error.to_string());
+            return CheckResult::unhealthy(error.to_string());
         }
-        // Read before the end of the log, since both may grow meanwhile.
+        // Read before the end of the log, since both may grow in the meantime.
         let position = self.progress.position().0;
         let mut head = match self.store.head().await {
             Ok(head) => head.0,
-            Err(error) => return Finding::unhealthy(error.to_string()),
+            Err(error) => return CheckResult::unhealthy(error.to_string()),
         };
         if position > head {
             head = match self.store.confirmed_head().await {
                 Ok(confirmed) => confirmed.0,
-                Err(error) => return Finding::unhealthy(error.to_string()),
+                Err(error) => return CheckResult::unhealthy(error.to_string()),
             };
         }
         let _ = self.start_head.compare_exchange(0, head + 1, Ordering::AcqRel, Ordering::Acquire);
         // A log that has become shorter need not be followed to its former end.
         let at_start = (self.start_head.load(Ordering::Acquire) - 1).min(head);
         if position > head {
-            return Finding::unhealthy(past(Position(position), Position(head)));
+            return CheckResult::unhealthy(past(Position(position), Position(head)));
         }
         if position < at_start {
-            return Finding::unhealthy(match self.progress.catch_up() {
+            return CheckResult::unhealthy(match self.progress.catch_up() {
                 Some(catch_up) => format!("catching up: {catch_up}"),
                 None => format!("catching up: {position} of {at_start}"),
             });
         }
         let finding = lag(self.store.distance(Position(position), Position(head)));
+        if let Some(why) = self.progress.unreadable() {
+            return CheckResult::degraded(format!(
+                "{}; {why}: `ordersystem projections rebuild` builds it again from the log",
+                finding.detail
+            ));
+        }
         match self.progress.loss() {
-            Some(loss) => Finding::degraded(format!("{}; {loss}", finding.detail)),
+            Some(loss) => CheckResult::degraded(format!("{}; {loss}", finding.detail)),
             None => finding,
         }
+    }
+
+    /// A read model that is built from a long log is not ready for minutes, and needs no repair.
+    fn is_advancing(&self) -> bool {
+        let seen = (self.progress.position(), self.progress.catch_up().map_or(0, |catch_up| catch_up.events));
+        let before = self.last_seen.lock().replace(seen);
+        self.work.end().is_none() && self.progress.failure().is_none() && before != Some(seen)
     }
 
     async fn repair(&self) {
@@ -254,14 +270,14 @@ impl HealthCheck for BreakerCheck {
         false
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         let states = self.0.iter().map(|breaker| (breaker.name(), breaker.state()));
         let (names, states): (Vec<_>, Vec<_>) =
             states.map(|(name, state)| (format!("{name}: {}", state.name()), state)).unzip();
         let detail = names.join(", ");
         match states.iter().all(|state| *state == BreakerState::Closed) {
-            true => Finding::healthy(detail),
-            false => Finding::degraded(detail),
+            true => CheckResult::healthy(detail),
+            false => CheckResult::degraded(detail),
         }
     }
 }
@@ -285,13 +301,13 @@ impl HealthCheck for SubscriptionCheck {
         false
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         let findings =
             futures_util::future::join_all(self.subscriptions.iter().map(|(status, work)| self.one(status, work)))
                 .await;
         let condition = findings.iter().map(|finding| finding.condition).max().unwrap_or(Condition::Healthy);
         let details: Vec<_> = findings.into_iter().map(|finding| finding.detail).collect();
-        Finding { condition, detail: details.join("; ") }
+        CheckResult { condition, detail: details.join("; ") }
     }
 
     async fn repair(&self) {
@@ -300,20 +316,21 @@ impl HealthCheck for SubscriptionCheck {
 }
 
 impl SubscriptionCheck {
-    async fn one(&self, status: &SubscriptionStatus, work: &Supervised) -> Finding {
+    async fn one(&self, status: &SubscriptionStatus, work: &Supervised) -> CheckResult {
         let name = status.handler();
         if let Some(end) = work.end() {
-            return Finding::unhealthy(format!("{name} {end}"));
+            return CheckResult::unhealthy(format!("{name} {end}"));
         }
         match status.role() {
-            Role::Starting => Finding::healthy(format!("{name} starting")),
-            Role::Ended => Finding::unhealthy(format!("{name} has ended")),
-            Role::Failing(reason) => Finding::unhealthy(format!("{name} {reason}")),
-            Role::StandingBy(owner) => {
-                Finding::healthy(format!("{name} standing by: {} handles", owner.as_deref().unwrap_or("another node")))
-            }
+            Role::Starting => CheckResult::healthy(format!("{name} starting")),
+            Role::Ended => CheckResult::unhealthy(format!("{name} has ended")),
+            Role::Failing(reason) => CheckResult::unhealthy(format!("{name} {reason}")),
+            Role::StandingBy(owner) => CheckResult::healthy(format!(
+                "{name} standing by: {} handles",
+                owner.as_deref().unwrap_or("another node")
+            )),
             Role::Active => match self.bus.dead_letters(name, COUNTED_DEAD_LETTERS + 1).await {
-                Err(error) => Finding::degraded(format!("{name} {error}")),
+                Err(error) => CheckResult::degraded(format!("{name} {error}")),
                 Ok(letters) => running(name, status.handled(), letters.len()),
             },
         }
@@ -321,11 +338,11 @@ impl SubscriptionCheck {
 }
 
 /// The result for a handler that runs here, with its dead letters.
-fn running(name: &str, handled: u64, dead_letters: usize) -> Finding {
+fn running(name: &str, handled: u64, dead_letters: usize) -> CheckResult {
     let more = if dead_letters > COUNTED_DEAD_LETTERS { "more than " } else { "" };
     let dead = dead_letters.min(COUNTED_DEAD_LETTERS);
     let detail = format!("{name} handled: {handled}, dead letters: {more}{dead}");
-    if dead > 0 { Finding::degraded(detail) } else { Finding::healthy(detail) }
+    if dead > 0 { CheckResult::degraded(detail) } else { CheckResult::healthy(detail) }
 }
 
 /// Checks that the node has its name and its worker number among the nodes of the log.
@@ -347,12 +364,14 @@ impl HealthCheck for MembershipCheck {
         true
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         match self.status.get() {
-            Ok(identity) => {
-                Finding::healthy(format!("worker {} of datacenter {}", identity.worker_id(), identity.datacenter_id()))
-            }
-            Err(error) => Finding::unhealthy(format!("no worker number: {error}")),
+            Ok(identity) => CheckResult::healthy(format!(
+                "worker {} of datacenter {}",
+                identity.worker_id(),
+                identity.datacenter_id()
+            )),
+            Err(error) => CheckResult::unhealthy(format!("no worker number: {error}")),
         }
     }
 }
@@ -371,12 +390,12 @@ impl HealthCheck for IdCheck {
         true
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         match self.0.reserve(1) {
-            Ok(Reservation::Ids(_) | Reservation::WaitMicros(_)) => Finding::healthy("issuing"),
+            Ok(Reservation::Ids(_) | Reservation::WaitMicros(_)) => CheckResult::healthy("issuing"),
             // Reads and commands on existing orders need no new id: the node can still serve.
-            Err(error @ IdError::ClockBehind { .. }) => Finding::degraded(error.to_string()),
-            Err(error) => Finding::unhealthy(error.to_string()),
+            Err(error @ IdError::ClockBehind { .. }) => CheckResult::degraded(error.to_string()),
+            Err(error) => CheckResult::unhealthy(error.to_string()),
         }
     }
 }
@@ -386,7 +405,96 @@ fn past(position: Position, head: Position) -> String {
     format!("the checkpoint is at {position}, past the end of the log at {head}")
 }
 
-fn lag(positions: u64) -> Finding {
+fn lag(positions: u64) -> CheckResult {
     let detail = format!("lag: {positions}");
-    if positions > MAX_LAG_POSITIONS { Finding::degraded(detail) } else { Finding::healthy(detail) }
+    if positions > MAX_LAG_POSITIONS { CheckResult::degraded(detail) } else { CheckResult::healthy(detail) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        backends::memory::{event_store::MemoryEventStore, read_model::MemoryReadModel},
+        codec::{self, Record},
+        domain::{
+            ids::OrderId,
+            money::{Currency, Money},
+            order::{Change, Item, Items, OrderEvent, Quantity},
+            text::Text,
+            timestamp::Timestamp,
+        },
+        ports::event_store::{Commit, CommitId, ExpectedRevision, StreamId},
+        processors::projections::OrderProjection,
+    };
+
+    fn created(order: u64) -> Bytes {
+        let unit_price = Money::from_minor(100, Currency::parse("USD").unwrap()).unwrap();
+        let (product_id, quantity) = (Text::parse("p").unwrap(), Quantity::new(1).unwrap());
+        let items = Items::new(vec![Item { product_id, name: None, quantity, unit_price }]).unwrap();
+        let event = OrderEvent {
+            order_id: OrderId::new(order).unwrap(),
+            customer_id: Text::parse("c").unwrap(),
+            at: Timestamp::from_micros(0),
+            change: Change::Created { items, shipping_address: None },
+        };
+        codec::encode(
+            &event,
+            Record { revision: 1, request_id: None, actor: None, on_behalf_of: None, traceparent: None },
+        )
+    }
+
+    async fn append(store: &dyn EventStore, order: u64, payload: Bytes) {
+        let commit = Commit {
+            id: CommitId::random(),
+            stream: StreamId(order),
+            expected: ExpectedRevision::NoStream,
+            request: None,
+            events: vec![payload],
+        };
+        store.append(commit).await.unwrap();
+    }
+
+    async fn until(what: &str, holds: impl Fn() -> bool) {
+        for _ in 0..1_000 {
+            if holds() {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what}");
+    }
+
+    #[tokio::test]
+    async fn a_projection_advances_while_its_position_does_and_not_while_it_fails() {
+        let store: Arc<dyn EventStore> = Arc::new(MemoryEventStore::default());
+        let read_model: Arc<dyn ReadModel> = Arc::new(MemoryReadModel::default());
+        let projection = OrderProjection::new(Arc::clone(&store), Arc::clone(&read_model));
+        let progress = projection.progress();
+        let check = ProjectionCheck {
+            progress: progress.clone(),
+            read_model,
+            store: Arc::clone(&store),
+            start_head: AtomicU64::new(0),
+            last_seen: Mutex::default(),
+            work: Arc::new(Supervised::new("projection", Arc::default())),
+        };
+        assert!(check.is_advancing(), "nothing is known before the first call");
+        assert!(!check.is_advancing(), "it does not run");
+        let running = tokio::spawn(async move { projection.run(CancellationToken::new()).await });
+        append(&*store, 1, created(1)).await;
+        until("the first order is projected", || progress.position() == Position(1)).await;
+        assert!(check.is_advancing());
+        assert!(!check.is_advancing(), "once for each change");
+        append(&*store, 2, created(2)).await;
+        append(&*store, 3, Bytes::from_static(b"no event")).await;
+        until("the damaged event is reported", || progress.failure().is_some()).await;
+        assert!(!check.is_advancing(), "even though its position has changed");
+        running.abort();
+    }
 }

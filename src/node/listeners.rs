@@ -8,41 +8,71 @@ use super::StartError;
 use crate::{
     application::byte_budget::ByteBudget,
     config::Config,
+    identity::Authenticator,
     server::{
         ApiState,
         browsers::{BrowserGate, Hosts},
-        dispatch::DoorOptions,
-        listener::{self, REQUEST_BYTES, ServerOptions, descriptors},
+        listener::{self, ConnectionMeters, REQUEST_BYTES, ServerOptions, descriptors},
+        meters::CallMeters,
         operators::Operators,
         paced::Pace,
+        stack::StackOptions,
     },
+    telemetry::traces::Traces,
 };
 
-/// Warns if all orders are accessible to every client that can reach the node.
+/// Warns about dangerous access: all orders for every client that reaches the node, or keys in the clear.
 pub fn warn_if_open(config: &Config) {
     let server = &config.server;
-    let identifies = server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-    if !server.bind.is_loopback() && !identifies {
-        tracing::warn!(
-            bind = %server.bind,
-            "whoever reaches this node may read and change all orders: nobody has to identify himself; see --tls-client-ca"
-        );
+    if let Some(warning) = security_warning(config) {
+        tracing::warn!(bind = %server.bind, "{warning}");
     }
-    if server.anyone_operates {
-        tracing::warn!("whoever reaches this node is taken for an operator (--operators anyone)");
+    if server.identities.is_some() {
+        if !server.bind.is_loopback() && server.tls.is_none() {
+            tracing::warn!(bind = %server.bind, "keys and tokens are sent in the clear: see --tls-cert, unless TLS ends before this node");
+        }
+    } else if server.anyone_operates {
+        tracing::warn!("every client that can reach this node is treated as an operator (--operators anyone)");
     }
 }
 
-pub fn door_options(config: &Config) -> DoorOptions {
+/// A warning about dangerous access to the node, for its log, GetServerInfo and the dashboard; `None` if there is none.
+pub fn security_warning(config: &Config) -> Option<&'static str> {
+    let server = &config.server;
+    let needs_certificate = server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let is_open = !server.bind.is_loopback() && server.identities.is_none() && !needs_certificate;
+    is_open.then_some(
+        "callers are not identified: every client that can reach this node can read and change all orders; see --identities and --require-auth",
+    )
+}
+
+/// Reads the identity file, if callers are identified.
+pub fn authenticator(config: &Config) -> Result<Option<Authenticator>, StartError> {
+    let server = &config.server;
+    let Some(path) = &server.identities else { return Ok(None) };
+    let authenticator = Authenticator::open(path).map_err(|why| StartError::from(format!("--identities: {why}")))?;
+    if authenticator.has_certificates() && server.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
+        let path = path.display();
+        return Err(format!(
+            "--identities: {path}: [[certificates]] needs --tls-client-ca, which has clients present one"
+        )
+        .into());
+    }
+    Ok(Some(authenticator))
+}
+
+pub fn stack_options(config: &Config, authenticator: Option<Authenticator>, traces: Traces) -> StackOptions {
     let server = &config.server;
     let hosts = Hosts::of(&server.allowed_hosts, server.bind);
-    DoorOptions {
+    StackOptions {
         gate: BrowserGate::new(hosts, server.cors_allowed_origins.clone()),
         cors_allowed_origins: server.cors_allowed_origins.clone(),
+        authenticator,
         operators: if server.anyone_operates { Operators::Anyone } else { Operators::Local },
         is_tls: server.tls.is_some(),
         has_reflection: server.has_reflection,
         has_swagger: server.has_swagger,
+        traces,
     }
 }
 
@@ -113,5 +143,7 @@ pub fn server_options(config: &Config, state: &ApiState, pace: Pace) -> ServerOp
         event_streams: state.event_streams.clone(),
         admission: Arc::clone(&state.admission),
         pace,
+        meters: CallMeters::new(&state.metrics),
+        connections: ConnectionMeters::none(),
     }
 }

@@ -6,13 +6,13 @@ pub use crate::backends::descriptor::Access;
 
 use super::StartError;
 use crate::{
-    backends::descriptor::{NotAdmitted, OpenedLog, ServerLog},
+    backends::descriptor::{NotVerified, OpenedLog, ServerLog},
     config::{LogAddress, LogRef},
     log_tools::{Passing, Patience, PatientStore},
     ports::{event_store::EventStore, read_model::StoredRows},
 };
 
-impl Passing for NotAdmitted {
+impl Passing for NotVerified {
     fn passes(&self) -> bool {
         self.passes
     }
@@ -34,9 +34,9 @@ async fn opened(log: &LogRef, access: Access, patience: &Patience) -> Result<Arc
         LogAddress::Folder { logs, dir, .. } => (logs.open)(dir, access),
         LogAddress::Server { logs, url, .. } => {
             let log = ServerLog { address: url.clone(), prefix: log.prefix.clone(), files: log.files.clone() };
-            let OpenedLog { store, admit } = (logs.open)(log, access).await?;
-            if let Some(admit) = admit {
-                patience.ask(admit).await.map_err(|error| error.why)?;
+            let OpenedLog { store, verify } = (logs.open)(log, access).await?;
+            if let Some(verify) = verify {
+                patience.ask(verify).await.map_err(|error| error.why)?;
             }
             Ok(store)
         }

@@ -3,11 +3,14 @@
 mod backends;
 mod builder;
 mod cluster;
+pub mod durability;
 mod health_checks;
+mod identities_check;
 mod ids;
 pub mod lifecycle;
 mod listeners;
 pub mod logs;
+pub mod monitor;
 pub mod recovery;
 mod services;
 mod tls_check;
@@ -25,19 +28,27 @@ use tokio_util::sync::CancellationToken;
 use backends::Arrival;
 pub use backends::Backends;
 pub use builder::NodeBuilder;
+use identities_check::IdentitiesCheck;
 use ids::Numbers;
-use listeners::{Addresses, Listeners, bind, door_options, max_connections, server_options, warn_if_open};
+use listeners::{
+    Addresses, Listeners, authenticator, bind, max_connections, security_warning, server_options, stack_options,
+    warn_if_open,
+};
 use services::{NodeDeps, Services};
 use tls_check::TlsCheck;
 
 use crate::{
-    application::{admission::Admission, dead_letters::DeadLetters, event_streams::EventLog, fan_out::FanOut},
+    application::{
+        Mediator, admission::Admission, dead_letters::DeadLetters, event_streams::EventLog, fan_out::FanOut,
+    },
     backends::embedded,
     circuit_breaker::BreakerOptions,
     config::{Config, NodeId, TlsConfig},
     domain::timestamp::Timestamp,
     node::{
-        lifecycle::{DurabilityRequirement, Monitor, Node, RunError, Stop, Work},
+        durability::DurabilityRequirement,
+        lifecycle::{Node, RunError, Stop, Work},
+        monitor::Monitor,
         recovery::{FailureNotifier, RecoveryOptions, RecoveryService},
     },
     ports::{
@@ -45,17 +56,18 @@ use crate::{
         event_store::{Durability, LogId, Position},
         health::Health,
     },
+    processors::owners::Owners,
     server::{
-        ApiState, EventStreams, ServerInfo, SignerOfStore,
-        dispatch::ProtocolDispatcher,
+        ApiState, Authentication, EventStreams, ServerInfo, SignerOfStore,
         grpc::health::GrpcHealthReporter,
         listener::{self, Ends},
+        stack::{PortService, Stack},
         tls::{Tls, TlsFiles},
     },
-    telemetry,
+    telemetry::{logs::LogLevels, metrics::Metrics, traces},
 };
 
-/// Why the node did not start; one line for people.
+/// Why the node did not start; one line for humans.
 pub type StartError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Copies the data folder `dir` into `target`, whether or not a node uses it; returns the position of the last event in the copy.
@@ -70,6 +82,7 @@ pub fn backup(dir: &Path, target: &Path) -> Result<Position, StartError> {
 #[derive(Debug)]
 pub struct App {
     node: Node,
+    stack: Stack,
     addresses: Addresses,
     scheme: &'static str,
     /// Held until the end of the node.
@@ -77,15 +90,15 @@ pub struct App {
 }
 
 impl App {
-    /// Starts a node with `config`.
+    /// Starts a node with `config`, whose operators may change the filter of `logs`.
     ///
     /// # Errors
     /// One clear line: an unusable backend, a port in use, or a wrong clock.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
+    pub async fn start(config: &Config, logs: LogLevels) -> Result<Self, StartError> {
         // Before waiting for any broker: a port in use is reported at once, and the node serves its health.
         let listeners = bind(config)?;
         let (backends, arrival) = Backends::begin(config).await?;
-        Self::start_on(listeners, config, NodeBuilder::new(backends), arrival).await
+        Self::start_on(listeners, config, NodeBuilder::new(backends).with_logs(logs), arrival).await
     }
 
     /// Like [`App::start`], with custom backends and clock.
@@ -111,7 +124,7 @@ impl App {
         arrival: Arrival,
     ) -> Result<Self, StartError> {
         let handler_names = setup.handler_names()?;
-        let NodeBuilder { backends, clock, handlers, pace } = setup;
+        let NodeBuilder { backends, clock, handlers, pace, logs } = setup;
         let required = config.require_durable.then_some(Durability::Machine);
         let requirement = required.map(|required| {
             let server = config.store_server();
@@ -120,7 +133,7 @@ impl App {
         if let Some(requirement) = &requirement {
             requirement.holds(&*backends.store)?;
         }
-        let (recorder, metrics) = telemetry::metrics_recorder()?;
+        let recorder = Metrics::new();
         let (backends, breakers) =
             metrics::with_local_recorder(&recorder, || backends.guarded(breaker_options(config), required));
         let stop = Stop::default();
@@ -130,11 +143,14 @@ impl App {
             .as_ref()
             .map(|files| metrics::with_local_recorder(&recorder, || Tls::load(tls_files(files))))
             .transpose()?;
+        let authenticator = metrics::with_local_recorder(&recorder, || authenticator(config))?;
         let addresses = listeners.addresses()?;
         let address = addresses.main;
         let info = Arc::new(server_info(config, &backends, &*clock));
+        let (traces, exporting) =
+            metrics::with_local_recorder(&recorder, || traces::export::open(&config.traces, &info.node))?;
         let (ids, numbers) = ids::id_generator(config, &backends, &clock)?;
-        let ids = Arc::new(ids);
+        let (ids, owners) = (Arc::new(ids), Arc::new(Owners::new(Arc::clone(&clock))));
         let ground = NodeDeps {
             config,
             node: &info.node,
@@ -143,6 +159,8 @@ impl App {
             breakers: &breakers,
             ids: &ids,
             clock: &clock,
+            owners: &owners,
+            traces: &traces,
         };
         let (membership, own_numbers) = match numbers {
             Numbers::Leased(mark) => (Some(cluster::membership(&ground, mark, &handler_names)), None),
@@ -160,6 +178,9 @@ impl App {
         if let Some(tls) = &tls {
             checks.push(Arc::new(TlsCheck(tls.clone())));
         }
+        if let Some(authenticator) = &authenticator {
+            checks.push(Arc::new(IdentitiesCheck(authenticator.clone())));
+        }
         let progress = parts.projection.progress();
         let max_in_flight = config.server.max_in_flight;
         let fan_out = FanOut::new(Arc::clone(&backends.store));
@@ -172,10 +193,12 @@ impl App {
             cluster: Arc::new(cluster::reader(&ground, parts.projection.progress(), &handler_names)),
             dead_letters: Arc::new(DeadLetters::new(Arc::clone(&backends.bus), handler_names)),
             rebuilds: parts.projection.rebuilds(),
+            breakers: ground.breakers_in_use().into(),
             info,
             health: Arc::new(Health::new(checks, stop.draining.clone())),
             clock,
-            metrics,
+            logs,
+            metrics: recorder.clone(),
             draining: stop.draining.clone(),
             event_log: EventLog::new(fan_out.clone(), stop.draining.clone()),
             event_streams: EventStreams::new(
@@ -185,23 +208,31 @@ impl App {
         };
         let recovery =
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
-        let recovery = recovery.quiet_while(backends.away());
+        let recovery = recovery.quiet_while(&backends.away());
         let (reporter, _) = tonic_health::server::health_reporter();
-        let doors = ProtocolDispatcher::open(&context, reporter.clone(), &door_options(config))?;
-        let door = GrpcHealthReporter::new(reporter).await;
+        let options = stack_options(config, authenticator.clone(), traces.clone());
+        let stack = metrics::with_local_recorder(&recorder, || Stack::open(&context, reporter.clone(), &options))?;
+        let grpc_health = GrpcHealthReporter::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
+        if let Some(exporting) = exporting {
+            work.export(exporting.run(stop.exported.clone()));
+        }
         let options = server_options(config, &context, pace);
         let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
-            work.follow(tls.clone().keep_current(stop.ended.clone()));
+            work.spawn_background(tls.clone().keep_current(stop.ended.clone()));
         }
-        let mut serve = |listener, doors| {
-            work.serve(listener::serve(listener, tls.clone(), doors, options.clone(), ends.clone()));
+        if let Some(authenticator) = authenticator {
+            work.spawn_background(authenticator.keep_current(stop.ended.clone()));
+        }
+        let mut serve = |port, listener, service| {
+            let options = options.of_port(&recorder, port);
+            work.serve(listener::serve(listener, tls.clone(), service, options, ends.clone()));
         };
-        listeners.grpc.into_iter().for_each(|listener| serve(listener, doors.grpc_only()));
-        listeners.admin.into_iter().for_each(|listener| serve(listener, doors.for_operators()));
-        serve(listeners.main, doors);
+        listeners.grpc.into_iter().for_each(|listener| serve("grpc", listener, stack.grpc_only()));
+        listeners.admin.into_iter().for_each(|listener| serve("admin", listener, stack.for_operators()));
+        serve("main", listeners.main, stack.main());
         arrival.await?;
         let found = backends.store.durability();
         if let Some(requirement) = &requirement {
@@ -211,25 +242,26 @@ impl App {
         if let Some(membership) = &membership {
             cluster::join(membership, &*backends.store).await?;
         }
-        let monitor = Monitor::new(&context, door, recorder, found, requirement).quiet_while(backends.away());
-        // Before any task logs.
-        say_listening(&context, scheme, addresses);
+        let monitor = Monitor::new(&context, grpc_health, found, requirement).quiet_while(backends.away());
+        let monitor = monitor.at(format!("{scheme}://{address}"));
         warn_if_open(config);
+        // After all that concerns the start, and before any task logs.
+        log_listening(&context, scheme, addresses);
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
-            work.follow(Arc::clone(membership).keep(move || progress.position(), stop.ended.clone()));
+            work.spawn_background(Arc::clone(membership).run(move || progress.position(), stop.ended.clone()));
         }
         if let Some(numbers) = own_numbers {
-            work.follow(numbers.keep(Arc::clone(&ids), stop.ended.clone()));
+            work.spawn_background(numbers.run(Arc::clone(&ids), stop.ended.clone()));
         }
-        work.follow(ids.keep_mark_ahead(stop.ended.clone(), backends.store_away()));
-        work.follow(recovery.run(stop.ended.clone()));
-        work.follow(fan_out.run(stop.ended.clone()));
-        work.follow(monitor.watch_liveness(stop.ended.clone()));
+        work.spawn_background(ids.keep_mark_ahead(stop.ended.clone(), backends.store_away()));
+        work.spawn_background(recovery.run(stop.ended.clone()));
+        work.spawn_background(fan_out.run(stop.ended.clone()));
+        work.spawn_background(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         let bus = Arc::clone(&backends.bus);
         let node = Node { context, membership, bus, monitor, work, stop, grace };
-        Ok(Self { node, addresses, scheme, _folder: backends.folder })
+        Ok(Self { node, stack, addresses, scheme, _folder: backends.folder })
     }
 
     /// The address of the node.
@@ -254,6 +286,18 @@ impl App {
     #[must_use]
     pub fn durability(&self) -> Durability {
         self.node.context.store.durability()
+    }
+
+    /// Runs commands and queries without a connection, for a program that embeds the node.
+    #[must_use]
+    pub const fn mediator(&self) -> &Mediator {
+        &self.node.context.mediator
+    }
+
+    /// Answers requests of both protocols without a connection, as the main listener does.
+    #[must_use]
+    pub fn service(&self) -> PortService {
+        self.stack.main()
     }
 
     /// Static information about the node.
@@ -301,6 +345,13 @@ fn server_info(config: &Config, backends: &Backends, clock: &dyn Clock) -> Serve
         max_in_flight: config.server.max_in_flight,
         max_concurrent_streams: config.server.max_concurrent_streams,
         max_connections: max_connections(config),
+        authentication: if config.server.identities.is_some() {
+            Authentication::Required
+        } else {
+            Authentication::None
+        },
+        security_warning: security_warning(config),
+        configuration: config.effective.clone(),
     }
 }
 
@@ -317,8 +368,8 @@ fn node_name(config: &Config, backends: &Backends) -> String {
     }
 }
 
-/// Logs the node's properties and addresses, for people.
-fn say_listening(context: &ApiState, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
+/// Logs the node's properties and addresses, for humans.
+fn log_listening(context: &ApiState, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
     let info = &context.info;
     tracing::info!(
         version = crate::server::VERSION,

@@ -28,7 +28,7 @@ use crate::{
         backoff::Backoff,
         health::{self, Condition, Health, HealthCheck},
     },
-    telemetry::outage::Away,
+    telemetry::outage::{Away, Line, Outage},
 };
 
 /// The heartbeat interval of the service.
@@ -59,7 +59,6 @@ pub struct RecoveryService {
     monitored: Vec<Monitored>,
     options: RecoveryOptions,
     alarms: Arc<FailureNotifier>,
-    away: Away,
 }
 
 /// A component, and the state of its repairs.
@@ -68,6 +67,7 @@ struct Monitored {
     check: Arc<dyn HealthCheck>,
     attempts: Counter,
     recoveries: Counter,
+    outage: Outage,
 }
 
 impl Monitored {
@@ -76,6 +76,7 @@ impl Monitored {
             check: Arc::clone(check),
             attempts: counter!("ordersystem_recovery_attempts_total", "component" => check.name()),
             recoveries: counter!("ordersystem_recoveries_total", "component" => check.name()),
+            outage: Outage::new(),
         }
     }
 }
@@ -89,13 +90,16 @@ impl RecoveryService {
     #[must_use]
     pub fn new(health: Arc<Health>, options: RecoveryOptions, alarms: Arc<FailureNotifier>) -> Self {
         let monitored = health.checks().iter().map(Monitored::new).collect();
-        Self { health, monitored, options, alarms, away: Away::default() }
+        Self { health, monitored, options, alarms }
     }
 
-    /// Does not report unhealthy components while a broker is `away`.
+    /// Does not report unhealthy components while a broker is `away`: connections to a broker log its outage themselves.
     #[must_use]
-    pub fn quiet_while(self, away: Away) -> Self {
-        Self { away, ..self }
+    pub fn quiet_while(mut self, away: &Away) -> Self {
+        for patient in &mut self.monitored {
+            patient.outage = Outage::while_not(away.clone());
+        }
+        self
     }
 
     /// Monitors until `stop`.
@@ -103,13 +107,13 @@ impl RecoveryService {
         let components = join_all(self.monitored.iter().map(|patient| self.watch(patient)));
         tokio::select! {
             _ = components => {}
-            () = self.beat() => {}
+            () = self.send_heartbeats() => {}
             () = stop.cancelled() => {}
         }
     }
 
     /// In the same task as the work: when the work hangs, the heartbeat stops.
-    async fn beat(&self) {
+    async fn send_heartbeats(&self) {
         loop {
             self.health.recovery_beat();
             sleep(BEAT).await;
@@ -119,32 +123,40 @@ impl RecoveryService {
     async fn watch(&self, patient: &Monitored) {
         let check = &patient.check;
         let mut alarm = self.alarms.0.subscribe();
-        let mut failures = 0_u32;
+        let (mut failures, mut is_advancing) = (0_u32, false);
         loop {
             // Grace period after start before the first repair.
-            if failures == 0 {
+            if failures == 0 || is_advancing {
                 tokio::select! {
                     () = sleep(self.options.interval) => {}
                     _ = alarm.changed() => {}
                 }
             }
-            let found = health::look(check).await.finding;
-            if found.condition == Condition::Unhealthy {
+            let found = health::run_check(check).await.finding;
+            is_advancing = found.condition == Condition::Unhealthy && check.is_advancing();
+            if is_advancing {
+                // Such as a projection that catches up: a repair attempt would be reported, and could not help.
+            } else if found.condition == Condition::Unhealthy {
                 failures = failures.saturating_add(1);
                 patient.attempts.increment(1);
                 let pause = self.options.backoff.after(failures);
                 let (component, why, pause_ms) = (check.name(), found.detail, pause.as_millis() as u64);
-                // Connections to a broker log its outage themselves, and retry.
-                match self.away.why() {
-                    None => tracing::warn!(component, why, failures, pause_ms, "trying to recover"),
-                    Some(_) => tracing::debug!(component, why, failures, pause_ms, "trying to recover"),
+                match patient.outage.failed(&why) {
+                    Some(Line { unsaid }) => tracing::warn!(component, why, failures, unsaid, "trying to recover"),
+                    None => tracing::debug!(component, why, failures, pause_ms, "trying to recover"),
                 }
                 // A repair that takes too long is cancelled and retried later.
                 let _ = timeout(self.options.interval, check.repair()).await;
                 sleep(pause).await;
             } else if failures > 0 {
                 patient.recoveries.increment(1);
-                tracing::info!(component = check.name(), failures, "recovered");
+                let component = check.name();
+                match patient.outage.works() {
+                    Some(lasted) => {
+                        tracing::info!(component, failures, lasted_ms = lasted.as_millis() as u64, "recovered");
+                    }
+                    None => tracing::debug!(component, failures, "recovered"),
+                }
                 failures = 0;
             }
         }
@@ -195,7 +207,7 @@ impl Supervised {
             self.has_ended.store(true, Ordering::Release);
             self.alarms.0.send_replace(());
             tokio::select! {
-                () = self.restart.notified() => tracing::info!(work = self.name, "started again"),
+                () = self.restart.notified() => tracing::info!(work = self.name, "restarted"),
                 () = stop.cancelled() => return,
             }
             self.has_ended.store(false, Ordering::Release);
@@ -211,17 +223,17 @@ mod tests {
     use tokio::time::Instant;
 
     use super::*;
-    use crate::ports::health::Finding;
+    use crate::ports::health::CheckResult;
 
     /// A component that is healthy after a number of repairs, and records when it was repaired.
     #[derive(Debug)]
-    struct Sick {
+    struct Broken {
         repairs_needed: AtomicU32,
         repaired_at: Mutex<Vec<Instant>>,
     }
 
     #[async_trait]
-    impl HealthCheck for Sick {
+    impl HealthCheck for Broken {
         fn name(&self) -> &'static str {
             "patient"
         }
@@ -230,8 +242,12 @@ mod tests {
             true
         }
 
-        async fn look(&self) -> Finding {
-            if self.repairs_needed.load(Ordering::SeqCst) == 0 { Finding::healthy("") } else { Finding::unhealthy("") }
+        async fn check(&self) -> CheckResult {
+            if self.repairs_needed.load(Ordering::SeqCst) == 0 {
+                CheckResult::healthy("")
+            } else {
+                CheckResult::unhealthy("")
+            }
         }
 
         async fn repair(&self) {
@@ -241,18 +257,61 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_broken_is_repaired_with_growing_pauses_until_it_is_well() {
-        let patient = Arc::new(Sick { repairs_needed: AtomicU32::new(5), repaired_at: Mutex::default() });
+    async fn a_broken_component_is_repaired_with_growing_pauses_until_it_is_healthy() {
+        let patient = Arc::new(Broken { repairs_needed: AtomicU32::new(5), repaired_at: Mutex::default() });
         let checks = vec![Arc::clone(&patient) as Arc<dyn HealthCheck>];
         let health = Arc::new(Health::new(checks, CancellationToken::new()));
         let service = RecoveryService::new(health, RecoveryOptions::default(), Arc::default());
         assert!(timeout(Duration::from_secs(600), service.run(CancellationToken::new())).await.is_err(), "runs on");
         let repaired_at = patient.repaired_at.lock().clone();
-        assert_eq!(repaired_at.len(), 5, "once well, nothing more is done");
+        assert_eq!(repaired_at.len(), 5, "nothing more is done once it is healthy");
         for (failures, times) in repaired_at.windows(2).enumerate() {
             let (pause, longest) = (times[1] - times[0], Duration::from_secs(1 << failures));
             assert!(pause >= longest / 2 && pause <= longest + BEAT, "pause {failures}: {pause:?}");
         }
+    }
+
+    /// A component that catches up until `until`, and then stops halfway.
+    #[derive(Debug)]
+    struct CatchingUp {
+        until: Instant,
+        repaired_at: Mutex<Vec<Instant>>,
+    }
+
+    #[async_trait]
+    impl HealthCheck for CatchingUp {
+        fn name(&self) -> &'static str {
+            "catching-up"
+        }
+
+        fn required_for_readiness(&self) -> bool {
+            true
+        }
+
+        async fn check(&self) -> CheckResult {
+            CheckResult::unhealthy("catching up")
+        }
+
+        fn is_advancing(&self) -> bool {
+            Instant::now() < self.until
+        }
+
+        async fn repair(&self) {
+            self.repaired_at.lock().push(Instant::now());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_component_that_catches_up_is_not_repaired_until_it_stalls() {
+        let until = Instant::now() + Duration::from_secs(600);
+        let component = Arc::new(CatchingUp { until, repaired_at: Mutex::default() });
+        let checks = vec![Arc::clone(&component) as Arc<dyn HealthCheck>];
+        let health = Arc::new(Health::new(checks, CancellationToken::new()));
+        let options = RecoveryOptions::default();
+        let service = RecoveryService::new(health, options, Arc::default());
+        assert!(timeout(Duration::from_secs(1_200), service.run(CancellationToken::new())).await.is_err(), "runs on");
+        let first = component.repaired_at.lock().first().copied().expect("a stalled component is repaired");
+        assert!((until..=until + options.interval + BEAT).contains(&first), "{:?} after it stalled", first - until);
     }
 
     #[tokio::test(start_paused = true)]
@@ -266,7 +325,7 @@ mod tests {
             let (supervised, starts, stop) = (Arc::clone(&supervised), Arc::clone(&starts), stop.clone());
             tokio::spawn(async move {
                 let start = || async {
-                    assert!(starts.fetch_add(1, Ordering::SeqCst) > 0, "the first time it goes wrong");
+                    assert!(starts.fetch_add(1, Ordering::SeqCst) > 0, "the first run fails");
                     std::future::pending().await
                 };
                 tokio::select! {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::{Backends, backends::Breakers, health_checks};
@@ -15,6 +16,7 @@ use crate::{
         order_repository::OrderRepository, permits::Permits, pipeline::Pipeline, queries::QueryHandler,
         shared_cache::SharedCache,
     },
+    circuit_breaker::CircuitBreaker,
     config::Config,
     id_generator::IdGenerator,
     node::{
@@ -25,8 +27,10 @@ use crate::{
     processors::{
         handlers::{EventHandler, Subscription, SubscriptionDeps, SubscriptionOptions},
         outbox::{OutboxDeps, OutboxMeter, OutboxOptions, OutboxRelay},
+        owners::Owners,
         projections::{LogWatcher, OrderProjection},
     },
+    telemetry::traces::Traces,
 };
 
 /// Dependencies shared by all services of a node.
@@ -41,6 +45,17 @@ pub(super) struct NodeDeps<'a> {
     pub breakers: &'a Breakers,
     pub ids: &'a Arc<IdGenerator>,
     pub clock: &'a Arc<dyn Clock>,
+    pub owners: &'a Arc<Owners>,
+    pub traces: &'a Traces,
+}
+
+impl NodeDeps<'_> {
+    /// The circuit breakers of the backends that there are.
+    pub(super) fn breakers_in_use(&self) -> Vec<Arc<CircuitBreaker>> {
+        let Breakers { store, transport, cache } = self.breakers;
+        let cache = self.backends.cache.as_ref().map(|_| cache);
+        [store, transport].into_iter().chain(cache).map(Arc::clone).collect()
+    }
 }
 
 /// The services between the protocol servers and the backends.
@@ -62,7 +77,7 @@ impl Services {
         let shared =
             backends.cache.as_ref().map(|cache| SharedCache::new(Arc::clone(cache), Arc::clone(&breakers.cache)));
         let bounds = OrderCacheBounds { orders: config.cached_orders, bytes: config.cache_mib << 20 };
-        let orders = Arc::new(OrderRepository::new(Arc::clone(store), bounds).sharing(shared));
+        let orders = Arc::new(OrderRepository::new(Arc::clone(store), bounds).with_shared_cache(shared));
         let mut projection = OrderProjection::new(Arc::clone(store), Arc::clone(&backends.read_model));
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
@@ -89,8 +104,9 @@ impl Services {
             checkpoints: Arc::clone(&backends.checkpoints),
             leases: Arc::clone(&backends.leases),
             node: node.to_owned(),
+            owners: Arc::clone(ground.owners),
         };
-        let relay = OutboxRelay::new(outbox_parts, outbox);
+        let relay = OutboxRelay::new(outbox_parts, outbox).traced(ground.traces.clone());
         let alarms = Arc::new(FailureNotifier::default());
         let pipeline = Pipeline::new(request_timeout, permits).quiet_while(backends.away());
         Self {
@@ -109,9 +125,8 @@ impl Services {
         let NodeDeps { backends, ids, .. } = *ground;
         let breakers = ground.breakers.clone();
         let store = || Arc::clone(&backends.store);
-        let mut in_use = vec![breakers.store, breakers.transport];
+        let in_use = ground.breakers_in_use();
         let cache: Option<Arc<dyn HealthCheck>> = backends.cache.as_ref().map(|cache| {
-            in_use.push(Arc::clone(&breakers.cache));
             Arc::new(health_checks::CacheCheck { cache: Arc::clone(cache), breaker: breakers.cache }) as _
         });
         let mut checks: Vec<Arc<dyn HealthCheck>> = vec![
@@ -128,6 +143,7 @@ impl Services {
                 read_model: Arc::clone(&backends.read_model),
                 store: store(),
                 start_head: AtomicU64::new(0),
+                last_seen: Mutex::default(),
                 work: Arc::clone(&self.projection_work),
             }),
             Arc::new(health_checks::SubscriptionCheck {
@@ -142,16 +158,16 @@ impl Services {
 
     pub fn run(self, work: &mut Work, stop: &Stop) {
         let (projection, projecting, ended) = (self.projection, self.projection_work, stop.ended.clone());
-        work.follow(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
+        work.spawn_background(async move { projecting.run(|| projection.run(ended.clone()), ended.clone()).await });
         let (relay, relaying, flush, given_up) =
             (self.relay, self.relay_work, stop.flushing.clone(), stop.given_up.clone());
         work.relay(async move {
             relaying.run(|| relay.run_until(flush.clone(), given_up.clone()), flush.clone()).await;
         });
-        work.follow(self.outbox_meter.run(stop.ended.clone()));
+        work.spawn_background(self.outbox_meter.run(stop.ended.clone()));
         for (subscription, handling) in self.subscriptions {
             let ended = stop.ended.clone();
-            work.follow(async move { handling.run(|| subscription.run(ended.clone()), ended.clone()).await });
+            work.spawn_background(async move { handling.run(|| subscription.run(ended.clone()), ended.clone()).await });
         }
     }
 }
@@ -168,8 +184,12 @@ fn subscriptions(
         bus: Arc::clone(&backends.bus),
         leases: Arc::clone(&backends.bus_leases),
         node: node.to_owned(),
+        owners: Arc::clone(ground.owners),
     };
     let supervised = || Arc::new(Supervised::new("subscription", Arc::clone(alarms)));
-    let subscription = |handler| (Subscription::new(parts.clone(), handler, options), supervised());
+    let subscription = |handler| {
+        let subscription = Subscription::new(parts.clone(), handler, options).traced(ground.traces.clone());
+        (subscription, supervised())
+    };
     handlers.into_iter().map(subscription).collect()
 }

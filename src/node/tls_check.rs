@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::{
-    ports::health::{Finding, HealthCheck},
+    ports::health::{CheckResult, HealthCheck},
     server::tls::Tls,
 };
 
@@ -22,12 +22,12 @@ impl HealthCheck for TlsCheck {
         false
     }
 
-    async fn look(&self) -> Finding {
+    async fn check(&self) -> CheckResult {
         let troubles = self.0.troubles();
         if troubles.is_empty() {
-            Finding::healthy("all certificates are valid")
+            CheckResult::healthy("all certificates are valid")
         } else {
-            Finding::degraded(troubles.join("; "))
+            CheckResult::degraded(troubles.join("; "))
         }
     }
 }
