@@ -15,6 +15,8 @@ mod copy;
 mod dead_letters;
 mod error;
 mod health;
+mod keys;
+mod log_level;
 mod logs;
 mod man;
 pub mod node_client;
@@ -33,6 +35,8 @@ pub use copy::CopyArgs;
 pub use dead_letters::{Action, DeadLetterCall};
 pub use error::{CliError, Failure};
 pub use health::HealthCall;
+pub use keys::KeyCall;
+pub use log_level::LogLevelCall;
 pub use output::say;
 pub use projections::RebuildCall;
 pub use verify::VerifyArgs;
@@ -48,6 +52,10 @@ pub enum Invocation {
     DeadLetters(DeadLetterCall),
     /// Rebuild the read model of a running service.
     RebuildProjections(RebuildCall),
+    /// Show or change the log filter of a running service.
+    LogLevel(LogLevelCall),
+    /// Make an API key.
+    NewKey(KeyCall),
     /// Copy a data folder, whether or not a service uses it.
     Backup(BackupCall),
     /// Copy a log into another store.
@@ -66,13 +74,15 @@ impl Invocation {
     /// Runs the command. The exit code is 0 or, where the answer of the command is no, 1.
     ///
     /// # Errors
-    /// One line for people.
+    /// One line for humans.
     pub async fn run(self) -> Result<ExitCode, Failure> {
         match self {
             Self::Serve(config) => serve::run(&config).await?,
             Self::Health(call) => call.run().await?,
             Self::DeadLetters(call) => dead_letters::run(call).await?,
             Self::RebuildProjections(call) => projections::run(call).await?,
+            Self::LogLevel(call) => call.run().await?,
+            Self::NewKey(call) => call.run()?,
             Self::Backup(call) => call.run()?,
             Self::Copy(call) => copy::run(&call).await?,
             Self::Verify(call) if !verify::run(&call).await? => return Ok(ExitCode::FAILURE),
@@ -106,15 +116,17 @@ enum CommandArgs {
     Serve(serve::ServeArgs),
     Config(config::ConfigArgs),
     #[command(flatten)]
-    Tool(ToolArgs),
+    Tool(Box<ToolArgs>),
 }
 
-/// The commands that run no node, nor have the settings of one before their names.
+/// The commands that neither run a node nor accept node settings before their names.
 #[derive(Subcommand)]
 enum ToolArgs {
     Health(health::HealthArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
     Projections(projections::ProjectionsArgs),
+    LogLevel(log_level::LogLevelArgs),
+    Keys(keys::KeysArgs),
     Backup(backup::BackupArgs),
     Copy(copy::CopyFlags),
     Verify(verify::VerifyFlags),
@@ -151,6 +163,8 @@ impl ToolArgs {
             Self::Health(args) => Invocation::Health(args.call(env)?),
             Self::DeadLetters(args) => Invocation::DeadLetters(args.call(env)?),
             Self::Projections(args) => Invocation::RebuildProjections(args.call(env)?),
+            Self::LogLevel(args) => Invocation::LogLevel(args.call(env)?),
+            Self::Keys(args) => Invocation::NewKey(args.call()?),
             Self::Backup(args) => Invocation::Backup(args.call(env)?),
             Self::Copy(args) => Invocation::Copy(args.call(&env)?),
             Self::Verify(args) => Invocation::Verify(args.call(&env)?),
@@ -171,7 +185,7 @@ fn misplaced(given: &str, matches: &ArgMatches) -> CliError {
     CliError::Usage(if definition.get_arguments().any(|argument| argument.get_id() == given) {
         format!("--{given} belongs after the command: {line} --{given} ...")
     } else {
-        format!("--{given} is a setting of a node: {line} does not take it")
+        format!("--{given} is a node setting; {line} does not accept it")
     })
 }
 

@@ -46,7 +46,7 @@ impl BackupArgs {
     pub(super) fn call(self, env: Vec<Variable>) -> Result<BackupCall, CliError> {
         let data_dir = Config::load(&self.settings.values, env)?.node.data_dir;
         let data_dir =
-            data_dir.ok_or_else(|| CliError::Usage("--data-dir is needed: which folder to copy".to_owned()))?;
+            data_dir.ok_or_else(|| CliError::Usage("--data-dir is required: the folder to copy".to_owned()))?;
         Ok(BackupCall { data_dir, target: self.target })
     }
 }

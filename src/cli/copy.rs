@@ -103,7 +103,7 @@ pub(super) async fn run(call: &CopyArgs) -> Result<(), Failure> {
     drop(shown);
     let copied = copied?;
     let rate = rate(copied.events, copied.took);
-    let found = if copied.found > 0 { format!(", {} were there", copied.found) } else { String::new() };
+    let found = if copied.found > 0 { format!(", {} already present", copied.found) } else { String::new() };
     say(&format!(
         "{}: {} events in {} commits copied from {}{found}; {rate} events/s\n",
         call.to, copied.events, copied.commits, call.from

@@ -5,11 +5,11 @@ mod text;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, value_parser};
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use super::{
     error::{CliError, Failure},
-    node_client::Target,
+    node_client::{NodeChannel, Target},
     output::say,
     target::{MAX_TIMEOUT_MS, TargetArgs},
 };
@@ -31,10 +31,11 @@ Examples:
   ordersystem dead-letters list order-event-logger
   ordersystem dead-letters replay order-event-logger --all
   ordersystem dead-letters discard order-event-logger 7-1 7-2
+  ordersystem dead-letters list order-event-logger --token-file operator.key      where callers are identified
 
 Exit codes: 0 for success; 1 for a failure, an unknown handler, or named events that were not all found; 2 for a usage error.";
 
-/// List, replay or discard the events that a handler of a running service gave up
+/// List, replay or discard the dead letters of an event handler
 #[derive(Args)]
 #[command(after_long_help = EXAMPLES, arg_required_else_help = false)]
 pub(super) struct DeadLettersArgs {
@@ -68,7 +69,7 @@ enum ActionArgs {
         #[command(flatten)]
         target: TargetArgs,
     },
-    /// Discard dead letters for good; their events stay in the log
+    /// Permanently discard dead letters; their events stay in the log
     #[command(
         after_long_help = EXAMPLES,
         override_usage = "ordersystem dead-letters discard [OPTIONS] <HANDLER> <EVENT_ID... | --all>"
@@ -159,7 +160,7 @@ pub(super) async fn run(call: DeadLetterCall) -> Result<(), Failure> {
 }
 
 struct Node {
-    client: AdminServiceClient<Channel>,
+    client: AdminServiceClient<NodeChannel>,
     timeout: Duration,
     target: Target,
     handler: String,
@@ -225,7 +226,7 @@ impl Node {
         if usize::try_from(count).is_ok_and(|count| count >= named) {
             return Ok(());
         }
-        Err(format!("{} has no dead letters of the other events that were named", self.handler).into())
+        Err(format!("{} has no dead letters for the other named events", self.handler).into())
     }
 }
 

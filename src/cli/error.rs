@@ -1,21 +1,22 @@
 //! The errors of the command line and of its commands.
 
-use std::fmt;
-
 use crate::config::ConfigError;
 
-/// Why a command failed; one line for people.
+/// Why a command failed; one line for humans.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why there is nothing to run.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// `--help` or `--version`: the text to print to standard output, exit code 0.
+    #[error("{0}")]
     Info(String),
     /// An invalid command line, in one line.
+    #[error("error: {0}")]
     Usage(String),
     /// An invalid configuration.
-    Config(ConfigError),
+    #[error("error: {0}")]
+    Config(#[from] ConfigError),
 }
 
 impl CliError {
@@ -26,24 +27,6 @@ impl CliError {
             Self::Info(_) => 0,
             Self::Usage(_) | Self::Config(_) => 2,
         }
-    }
-}
-
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Info(text) => f.write_str(text),
-            Self::Usage(line) => write!(f, "error: {line}"),
-            Self::Config(error) => write!(f, "error: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for CliError {}
-
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
     }
 }
 

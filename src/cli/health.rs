@@ -17,6 +17,7 @@ Prints SERVING or NOT_SERVING.
 Examples:
   ordersystem health                                      ask the node at the configured port on this machine
   ordersystem health --address orders-1.internal:5000     ask another node
+  ordersystem health --token-file key.txt                 present an API key; health needs none
   ordersystem health --service liveness                   ask only whether the process works, as a liveness probe does
 
 Exit codes: 0 if the service is serving, 1 if it is not or cannot be reached, 2 for a usage error.";

@@ -60,7 +60,7 @@ impl BrokerFiles {
         check_files(file).map_err(|(key, why)| unusable(key, why))?;
         for key in secret_settings().filter(|key| self.flag(key).is_some()) {
             if !logs.iter().any(|log| log.takes(key)) {
-                let why = "there is no log that it is for: one on that broker whose address has no password";
+                let why = "no log uses it: it applies to a log on that broker whose address has no password";
                 return Err(unusable(key, why));
             }
         }
@@ -80,7 +80,7 @@ impl BrokerFiles {
 /// The address is read as text: clap's own errors repeat an invalid value, which may contain a password.
 ///
 /// # Errors
-/// An address or a prefix that is none.
+/// An invalid address or prefix.
 pub(super) fn log(name: &str, address: &str, prefix_name: &str, prefix: Option<&str>) -> Result<LogRef, CliError> {
     let address = address.parse::<LogAddress>().map_err(|why| CliError::Usage(format!("{name}: {why}")))?;
     LogRef::new(address, prefix).map_err(|why| unusable(prefix_name, why))

@@ -1,6 +1,13 @@
 //! The program's gRPC client for a node: plaintext, or with TLS.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, fs,
+    io::{self, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use hyper_util::rt::TokioIo;
 use rustls::{
@@ -16,10 +23,63 @@ use rustls::{
 };
 use tokio::{io::AsyncReadExt as _, net::TcpStream};
 use tokio_rustls::TlsConnector;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{
+    Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint, Uri},
+};
 use tower::service_fn;
 
-use crate::server::tls::{certificate_in_words, certificates, check_period, is_mistrust, private_key, provider, roots};
+use crate::{
+    server::tls::{certificate_in_words, certificates, check_period, is_mistrust, private_key, provider, roots},
+    settings::secrets,
+};
+
+/// A connection to a node that identifies the caller.
+pub type NodeChannel = InterceptedService<Channel, Credentials>;
+
+/// The value of the header `authorization`; `None`: calls have none.
+#[derive(Clone, Default)]
+pub struct Credentials(Option<AsciiMetadataValue>);
+
+impl Credentials {
+    /// The API key or token that is the only line of `file`.
+    fn of_file(file: &Path) -> Result<Self, String> {
+        let token = secrets::read(file)?;
+        warn_if_exposed(file);
+        let value = AsciiMetadataValue::try_from(format!("Bearer {token}"));
+        let mut value = value.map_err(|_| format!("{} has characters that no token has", file.display()))?;
+        value.set_sensitive(true);
+        Ok(Self(Some(value)))
+    }
+}
+
+/// The permission bits that let another user read or change a file.
+const OTHERS: u32 = 0o077;
+
+/// Says on standard error that other users may read the key in `file`. The command is carried out: secrets that containers mount are readable by all
+/// users of the container.
+fn warn_if_exposed(file: &Path) {
+    let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode() & 0o7777);
+    if mode & OTHERS != 0 {
+        let name = file.display();
+        // Without standard error there is nobody to warn.
+        let _ = writeln!(
+            io::stderr(),
+            "warning: {name} holds a key and other users may read it (mode {mode:04o}): chmod go= it"
+        );
+    }
+}
+
+impl Interceptor for Credentials {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
 
 /// The address of a node and how to reach it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +88,8 @@ pub struct Target {
     pub address: String,
     /// The TLS options; `None` for plaintext.
     pub tls: Option<ClientTls>,
+    /// The file with the API key or token of the caller.
+    pub token_file: Option<PathBuf>,
 }
 
 /// The TLS options of a client.
@@ -54,15 +116,16 @@ impl Target {
     /// A plaintext target.
     #[must_use]
     pub fn plain(address: impl Into<String>) -> Self {
-        Self { address: address.into(), tls: None }
+        Self { address: address.into(), tls: None, token_file: None }
     }
 
     /// Connects within `timeout`.
     ///
     /// # Errors
-    /// One line: the node is unreachable, or not trusted.
-    pub async fn connect(&self, timeout: Duration) -> Result<Channel, String> {
+    /// One line: the token cannot be read; the node is unreachable, or not trusted.
+    pub async fn connect(&self, timeout: Duration) -> Result<NodeChannel, String> {
         let address = &self.address;
+        let credentials = self.token_file.as_deref().map(Credentials::of_file).transpose()?.unwrap_or_default();
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .map_err(|error| format!("{address}: {error}"))?
             .connect_timeout(timeout);
@@ -74,12 +137,13 @@ impl Target {
                 endpoint.connect_with_connector(connector).await
             }
         };
-        connected.map_err(|error| match innermost(&error) {
+        let channel = connected.map_err(|error| match innermost(&error) {
             why if self.tls.is_some() && why.contains("InvalidContentType") => {
-                format!("{address} does not speak TLS: leave --ca, --cert and --key out")
+                format!("{address} does not speak TLS: omit --ca, --cert and --key")
             }
-            why => format!("{address} is out of reach: {}", tls_in_words(&error).unwrap_or(why)),
-        })
+            why => format!("{address} is unreachable: {}", tls_in_words(&error).unwrap_or(why)),
+        })?;
+        Ok(InterceptedService::new(channel, credentials))
     }
 
     /// A description of a call that failed with `status`.
@@ -89,7 +153,7 @@ impl Target {
         let source = std::error::Error::source(status);
         let is_of_the_connection = source.is_some();
         if is_of_the_connection && self.tls.is_none() && speaks_tls(address, timeout).await {
-            return format!("{address} speaks TLS: say with --ca FILE whom to trust");
+            return format!("{address} speaks TLS: name the trusted authority with --ca FILE");
         }
         if let Some(tls) = self.tls.as_ref().filter(|_| is_of_the_connection)
             && let Some(why) = tls.refused_at(address, timeout).await
@@ -149,14 +213,14 @@ impl ClientTls {
                 TlsError::AlertReceived(AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure)
                     if self.identity.is_none() =>
                 {
-                    Some("asks for a client certificate: give one with --cert FILE and its key with --key FILE".to_owned())
+                    Some("requires a client certificate: give one with --cert FILE and its key with --key FILE".to_owned())
                 }
                 TlsError::AlertReceived(alert) if is_mistrust(*alert) => Some(
                     "does not accept the certificate of --cert: give one that an authority of its --tls-client-ca has signed"
                         .to_owned(),
                 ),
                 TlsError::InvalidCertificate(why) => {
-                    Some(format!("cannot be asked: {}", not_accepted(why)))
+                    Some(format!("cannot be called: {}", not_accepted(why)))
                 }
                 _ => None,
             }
@@ -167,7 +231,7 @@ impl ClientTls {
     fn name(&self, address: &str) -> Result<ServerName<'static>, String> {
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         let name = self.server_name.as_deref().unwrap_or(host).to_owned();
-        ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is not a name that a certificate can have"))
+        ServerName::try_from(name.clone()).map_err(|_| format!("'{name}' is not a valid name for a certificate"))
     }
 
     fn config(&self) -> Result<ClientConfig, String> {

@@ -1,11 +1,11 @@
-//! What a command prints.
+//! The output of commands.
 
 use std::io::{self, ErrorKind, Write as _};
 
-/// Prints to standard output. It is no error that its reader has closed it, as `| head` does.
+/// Prints to standard output. It is not an error that its reader has closed it, as `| head` does.
 ///
 /// # Errors
-/// If standard output takes no more, such as a full disk.
+/// If standard output accepts no more, such as a full disk.
 pub fn say(text: &str) -> io::Result<()> {
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use crate::log_tools::Meter;
 
 /// The interval of lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval at which a meter is read.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How far the work is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) struct Reading {
     pub(super) total: u64,
     /// Events a second.
     pub(super) rate: u64,
-    /// What is left: a time, or a last step. `None` if unknown.
+    /// The remaining time, or the last step; `None` if unknown.
     pub(super) left: Option<String>,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for Reading {
     }
 }
 
-/// `seconds` as what is left.
+/// `seconds` as the remaining time.
 pub(super) fn seconds_left(seconds: u64) -> String {
     format!("{seconds} s left")
 }
@@ -82,7 +82,7 @@ impl Progress {
             return;
         }
         let mut last = self.line.lock();
-        if last.elapsed() >= LINE_EVERY {
+        if last.elapsed() >= LINE_INTERVAL {
             *last = Instant::now();
             eprint(reading);
         }
@@ -90,11 +90,11 @@ impl Progress {
 
     /// Says `text` once, above the bar.
     pub(super) fn note(&self, text: &str) {
-        self.beside(|| eprint(text));
+        self.suspended(|| eprint(text));
     }
 
     /// Runs `print`, which may write to the terminal, while the bar is not there.
-    pub(super) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
+    pub(super) fn suspended<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)
     }
 
@@ -123,7 +123,7 @@ impl Following {
         Self { progress, task }
     }
 
-    /// The display, for what is printed beside it.
+    /// The display, for other output.
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
     }
@@ -139,10 +139,10 @@ impl Drop for Following {
 async fn follow(meter: Arc<Meter>, progress: Progress) {
     let (mut phase, mut begun) = ("", Instant::now());
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         let now = meter.read();
         if now.phase != phase {
-            (phase, begun) = (now.phase, Instant::now().checked_sub(LOOK_EVERY).unwrap_or_else(Instant::now));
+            (phase, begun) = (now.phase, Instant::now().checked_sub(POLL_INTERVAL).unwrap_or_else(Instant::now));
         }
         if phase.is_empty() {
             continue;
@@ -158,7 +158,7 @@ async fn follow(meter: Arc<Meter>, progress: Progress) {
 mod tests {
     use super::*;
 
-    /// A terminal that keeps what is written to it.
+    /// A terminal that records its output.
     #[derive(Clone, Debug, Default)]
     struct Terminal(Arc<Mutex<String>>);
 
@@ -199,14 +199,14 @@ mod tests {
     }
 
     #[test]
-    fn a_line_shows_how_far_it_is_how_fast_and_what_is_left() {
+    fn a_line_shows_progress_speed_and_remaining_time() {
         let line = reading(500, Some(&seconds_left(6))).to_string();
         assert_eq!(line, "copied 500 of about 1000 events, 99 events/s, 6 s left");
         assert_eq!(reading(0, None).to_string(), "copied 0 of about 1000 events, 99 events/s");
     }
 
     #[test]
-    fn a_terminal_shows_a_bar_that_makes_room_for_other_lines_and_goes_in_the_end() {
+    fn a_terminal_shows_a_bar_that_leaves_room_for_lines_and_is_removed_at_the_end() {
         let terminal = Terminal::default();
         let progress = Progress::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())));
         progress.show(&reading(500, None));
@@ -214,18 +214,18 @@ mod tests {
         let shown = terminal.0.lock().clone();
         let bar = format!("[{}{}]  50 %  {}", "#".repeat(15), "-".repeat(15), reading(500, None));
         assert!(shown.contains(&bar), "{shown:?}");
-        progress.beside(|| assert_eq!(terminal.0.lock().trim(), ""));
+        progress.suspended(|| assert_eq!(terminal.0.lock().trim(), ""));
         progress.end();
         assert_eq!(terminal.0.lock().trim(), "");
     }
 
     #[test]
-    fn where_there_is_no_terminal_a_line_is_said_every_five_seconds() {
+    fn without_a_terminal_a_line_is_printed_every_five_seconds() {
         let progress = Progress::on(ProgressDrawTarget::hidden());
         let begun = *progress.line.lock();
         progress.show(&reading(1, None));
         assert_eq!(*progress.line.lock(), begun, "it is too early for a line");
-        if let Some(earlier) = begun.checked_sub(LINE_EVERY) {
+        if let Some(earlier) = begun.checked_sub(LINE_INTERVAL) {
             *progress.line.lock() = earlier;
             progress.show(&reading(2, None));
             assert!(*progress.line.lock() > begun, "a line is due");

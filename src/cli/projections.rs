@@ -25,6 +25,7 @@ The node serves the old read model until the new one is complete. If this comman
 Examples:
   ordersystem projections rebuild
   ordersystem projections rebuild --address orders-1.internal:5000
+  ordersystem projections rebuild --token-file operator.key      where callers are identified
 
 Exit codes: 0 for success, 1 for a failure, 2 for a usage error.";
 
@@ -78,7 +79,7 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
     let (patience, address) = (Duration::from_millis(timeout_ms), &target.address);
     let mut client = AdminServiceClient::new(target.connect(patience).await?);
     let refused = |status: tonic::Status| format!("{address}: {}", status.message());
-    let silent = |_| format!("{address}: no report for {timeout_ms} ms; a rebuild that has begun continues there");
+    let silent = |_| format!("{address}: no report for {timeout_ms} ms; a rebuild that has started continues there");
     let call = timeout(patience, client.rebuild_projections(RebuildProjectionsRequest {}));
     let mut reports = call.await.map_err(silent)?.map_err(refused)?.into_inner();
     let (progress, mut has_said_joined) = (Progress::begin(), false);
@@ -86,7 +87,9 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
         match timeout(patience, reports.message()).await.map_err(silent) {
             Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Done => break Ok(state),
             Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Unspecified => {
-                break Err(format!("{address}: another rebuild has begun since; its log says how this one ended"));
+                break Err(format!(
+                    "{address}: another rebuild has started since; see its log for the result of this one"
+                ));
             }
             Ok(Ok(Some(state))) => {
                 if state.joined && !has_said_joined {
@@ -95,7 +98,7 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
                 }
                 progress.show(&reading(&state));
             }
-            Ok(Ok(None)) => break Err(format!("{address}: the service does not say how the rebuild ended")),
+            Ok(Ok(None)) => break Err(format!("{address}: the service did not report how the rebuild ended")),
             Ok(Err(status)) => break Err(refused(status)),
             Err(silent) => break Err(silent),
         }
@@ -121,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_shows_how_far_the_rebuild_is_how_fast_and_what_is_left() {
+    fn a_report_shows_progress_speed_and_remaining_time() {
         let mut state = RebuildProjectionsResponse {
             phase: RebuildPhase::Reading.into(),
             events: 500,

@@ -5,14 +5,14 @@ use clap::Args;
 use super::{
     error::Failure,
     settings::{OfNode, SettingFlags},
-    signals::stop_on_signals,
+    signals::{read_again_on_hangup, stop_on_signals},
 };
 use crate::{config::Config, node::App, telemetry};
 
-/// What `ordersystem --help` and `ordersystem serve --help` end with.
+/// The end of `ordersystem --help` and `ordersystem serve --help`.
 pub(super) const EXAMPLES: &str = "\
 Each setting is also an environment variable and a key of the --config file. Flags win over the environment, and the environment over the file. \
-`ordersystem config` prints what is in effect.
+`ordersystem config` prints what is in effect. On SIGHUP the node reads them again, and uses the log level.
 
 Examples:
   ordersystem                                                      try it: orders are kept in memory
@@ -33,10 +33,11 @@ pub(super) struct ServeArgs {
 
 /// Runs a node until a signal ends it: logging, start, run, drain.
 pub(super) async fn run(config: &Config) -> Result<(), Failure> {
-    telemetry::start_logging(&config.log)?;
+    let logs = telemetry::start_logging(&config.log)?;
     let shutdown = stop_on_signals()?;
+    read_again_on_hangup(config.clone(), logs.clone(), shutdown.clone())?;
     let app = tokio::select! {
-        app = App::start(config) => app?,
+        app = App::start(config, logs) => app?,
         () = shutdown.cancelled() => {
             // Nothing has been accepted yet.
             tracing::info!("stopped before it had started");

@@ -28,7 +28,7 @@ pub(super) struct OfNode;
 /// Of a command that asks a node: they are accepted, since they say where the node of the same configuration listens.
 pub(super) struct OfTarget;
 
-/// Of a command on a data folder: only what names the folder is shown.
+/// Of a command on a data folder: only the settings that name the folder are shown.
 pub(super) struct OfFolder;
 
 impl View for OfNode {

@@ -9,7 +9,7 @@ use super::{
     node_client::{ClientTls, Target, Trust},
     settings::{OfTarget, SettingFlags},
 };
-use crate::config::{Config, Variable};
+use crate::config::{Config, TOKEN_FILE_VARIABLE, Variable};
 
 /// The maximum `--timeout-ms`: one hour.
 pub(super) const MAX_TIMEOUT_MS: u64 = 3_600_000;
@@ -35,6 +35,12 @@ pub(super) struct TargetArgs {
     /// With TLS: PEM file with the private key of that certificate
     #[arg(long, value_name = "FILE", requires = "cert", value_hint = ValueHint::FilePath)]
     key: Option<PathBuf>,
+    /// File with the API key or token to present, where callers are identified [env: ORDERSYSTEM_TOKEN_FILE]
+    ///
+    /// The only line of the file is sent as `authorization: Bearer`. The environment variable ORDERSYSTEM_TOKEN_FILE names such a file as well.
+    /// A file that other users may read is used with a warning.
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    token_file: Option<PathBuf>,
     #[command(flatten)]
     settings: SettingFlags<OfTarget>,
 }
@@ -43,8 +49,10 @@ impl TargetArgs {
     /// The node at `--address`, else the one of this configuration.
     ///
     /// # Errors
-    /// An address that is none, a configuration that is invalid or listens on any free port, a client certificate without TLS.
+    /// An invalid address, a configuration that is invalid or listens on any free port, a client certificate without TLS.
     pub(super) fn target(self, env: Vec<Variable>) -> Result<Target, CliError> {
+        let from_env = || env.iter().find(|(name, _)| name == TOKEN_FILE_VARIABLE).map(|(_, value)| value.into());
+        let token_file = self.token_file.or_else(from_env);
         let signed_by = self.ca.map(Trust::SignedBy);
         let (address, trust) = match self.address {
             Some(address) => (checked(address)?, signed_by),
@@ -56,10 +64,11 @@ impl TargetArgs {
         };
         let identity = self.cert.zip(self.key);
         if trust.is_none() && identity.is_some() {
-            return Err(CliError::Usage("--cert is for TLS: say with --ca whom to trust".to_owned()));
+            return Err(CliError::Usage("--cert is for TLS: name the trusted authority with --ca".to_owned()));
         }
         let server_name = self.server_name;
-        Ok(Target { address, tls: trust.map(|trust| ClientTls { trust, server_name, identity }) })
+        let tls = trust.map(|trust| ClientTls { trust, server_name, identity });
+        Ok(Target { address, tls, token_file })
     }
 }
 
@@ -69,6 +78,11 @@ fn checked(address: String) -> Result<String, CliError> {
     });
     if is_valid {
         Ok(address)
+    } else if address.starts_with("https://") {
+        Err(CliError::Usage(format!(
+            "--address: '{}' is not host:port; where the node uses TLS, name the trusted authority with --ca FILE",
+            address.escape_debug()
+        )))
     } else {
         Err(CliError::Usage(format!("--address: '{}' is not host:port", address.escape_debug())))
     }
@@ -78,7 +92,7 @@ fn checked(address: String) -> Result<String, CliError> {
 fn address_of(config: &Config) -> Result<String, CliError> {
     let mut address = config.server.grpc_address().unwrap_or_else(|| config.server.address());
     if address.port() == 0 {
-        return Err(CliError::Usage("--address is needed: the configured port is 0, any free one".to_owned()));
+        return Err(CliError::Usage("--address is required: the configured port is 0, any free port".to_owned()));
     }
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {

@@ -36,7 +36,7 @@ fn health_of(line: &[&str]) -> (String, String, u64) {
 }
 
 #[test]
-fn clap_finds_no_fault_with_the_definition() {
+fn the_definition_passes_the_checks_of_clap() {
     command().debug_assert();
 }
 
@@ -69,7 +69,7 @@ fn every_setting_is_a_flag() {
 
 #[test]
 fn the_cluster_switch_takes_no_value() {
-    assert!(error(&["--cluster"]).contains("cluster: nodes share no storage"));
+    assert!(error(&["--cluster"]).contains("cluster: nodes cannot share"));
     assert!(error(&["--cluster", "true"]).contains("'true'"));
 }
 
@@ -86,7 +86,7 @@ fn a_flag_wins_over_the_environment() {
 }
 
 #[test]
-fn what_clap_refuses_comes_out_as_one_line() {
+fn errors_of_clap_are_printed_as_one_line() {
     assert!(
         error(&["--prot", "1"])
             .contains("unexpected argument '--prot' found; tip: a similar argument exists: '--port'")
@@ -124,7 +124,7 @@ fn wrong_values_get_our_own_error() {
 }
 
 #[test]
-fn help_and_version_are_no_errors() {
+fn help_and_version_are_not_errors() {
     let help = run(&["--help"]).unwrap_err();
     assert_eq!(help.exit_code(), 0);
     let text = help.to_string();
@@ -137,7 +137,7 @@ fn help_and_version_are_no_errors() {
 }
 
 #[test]
-fn health_asks_where_it_is_told_or_where_the_configuration_listens() {
+fn health_calls_the_given_address_or_the_configured_one() {
     assert_eq!(health_of(&["health"]), ("127.0.0.1:5000".to_owned(), String::new(), 2_000));
     let told = ["health", "--address", "node-1:81", "--service", "catga.orders.v1.OrderCommands", "--timeout-ms", "5"];
     assert_eq!(health_of(&told), ("node-1:81".to_owned(), "catga.orders.v1.OrderCommands".to_owned(), 5));
@@ -147,11 +147,14 @@ fn health_asks_where_it_is_told_or_where_the_configuration_listens() {
 }
 
 #[test]
-fn health_refuses_what_it_cannot_ask() {
-    assert!(error(&["health", "--port", "0"]).contains("--address is needed"));
+fn health_refuses_an_address_that_cannot_be_called() {
+    assert!(error(&["health", "--port", "0"]).contains("--address is required"));
     for address in ["", "host", ":1", "host:0", "host:x", "http://host:1"] {
         assert!(error(&["health", "--address", address]).contains("is not host:port"), "{address}");
     }
+    assert!(
+        error(&["health", "--address", "https://host:1"]).contains("is not host:port; where the node uses TLS, name")
+    );
     assert!(error(&["health", "--timeout-ms", "0"]).contains("--timeout-ms"));
     assert!(error(&["health", "--address", "h:1", "--port", "2"]).contains("cannot be used with"));
 }
@@ -165,12 +168,12 @@ fn backup_takes_the_folder_of_the_configuration_and_a_target() {
     let expected = (PathBuf::from("/srv/a"), PathBuf::from("/srv/b"));
     assert_eq!(backup(&["backup", "--data-dir", "/srv/a", "/srv/b"], &[]), expected);
     assert_eq!(backup(&["backup", "/srv/b"], &[("ORDERSYSTEM_DATA_DIR", "/srv/a")]), expected);
-    assert!(error(&["backup", "/srv/b"]).contains("--data-dir is needed"));
+    assert!(error(&["backup", "/srv/b"]).contains("--data-dir is required"));
     assert!(error(&["backup", "--data-dir", "/srv/a"]).contains("<DIR>"));
 }
 
 #[test]
-fn copy_and_verify_take_passwords_from_files_for_each_log_that_has_none_of_its_own() {
+fn copy_and_verify_take_passwords_from_files_for_logs_without_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {
         std::fs::write(folder.path().join(name), text).unwrap();
@@ -185,7 +188,7 @@ fn copy_and_verify_take_passwords_from_files_for_each_log_that_has_none_of_its_o
     let Ok(Invocation::Verify(call)) = run_with(&["verify", "nats:n", "redis://u@r"], &env) else { panic!("an audit") };
     assert_eq!(call.log.address, "nats://to%3Aken@n".parse().unwrap());
     assert_eq!(call.other.unwrap().address, "redis://u:pass%2Fword@r".parse().unwrap());
-    assert!(run_with(&["verify", "embedded:x"], &env).is_ok(), "what the environment has is for whoever needs it");
+    assert!(run_with(&["verify", "embedded:x"], &env).is_ok(), "a variable that no log needs is not an error");
     let line = ["verify", "nats://u@n", "--nats-password-file", &nats];
     let Ok(Invocation::Verify(call)) = run(&line) else { panic!("an audit") };
     assert_eq!(call.log.address, "nats://u:to%3Aken@n".parse().unwrap());
@@ -193,7 +196,7 @@ fn copy_and_verify_take_passwords_from_files_for_each_log_that_has_none_of_its_o
 }
 
 #[test]
-fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
+fn copy_and_verify_require_explicit_logs() {
     let line = ["copy", "--from", "embedded:data", "--to", "nats:n:4222", "--to-prefix", "copy", "--to-replicas", "3"];
     let Ok(Invocation::Copy(call)) = run(&[&line[..], &["--follow"]].concat()) else { panic!("a copy") };
     assert_eq!((call.from.to_string().as_str(), call.from.prefix.as_str()), ("embedded:data", "ordersystem"));
@@ -215,8 +218,8 @@ fn copy_and_verify_name_their_logs_and_nothing_is_assumed() {
     assert_eq!(call.log.files.len(), 2);
 
     for (line, word) in [
-        (&["verify", "redis:r", "--nats-token-file", "t"][..], "there is no log that it is for"),
-        (&["verify", "redis://u:p@r", "--redis-password-file", "t"], "there is no log that it is for"),
+        (&["verify", "redis:r", "--nats-token-file", "t"][..], "no log uses it"),
+        (&["verify", "redis://u:p@r", "--redis-password-file", "t"], "no log uses it"),
         (&["verify", "redis:r", "--redis-password-file", "/no/such/file"], "/no/such/file cannot be read"),
         (&["verify", "nats:r", "--nats-password-file", "t"], "names no user"),
         (&["verify", "nats:r", "--nats-password-file", "t", "--nats-token-file", "t"], "one of the two"),

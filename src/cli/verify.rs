@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     config::{LogAddress, LogRef, Variable},
-    log_tools::{self, Finding, Looked, Meter, Patience},
+    log_tools::{self, Checked, Finding, Meter, Patience},
     node::logs::{Access, open, stored_rows},
     ports::event_store::EventStore,
     telemetry,
@@ -90,7 +90,7 @@ pub(super) async fn run(call: &VerifyArgs) -> Result<bool, Failure> {
     let mut unsaid: Option<io::Error> = None;
     let report = |finding: Finding| {
         let line = if call.json { json_line(&finding) } else { text_line(&finding) };
-        if let Err(error) = shown.progress().beside(|| say(&line)) {
+        if let Err(error) = shown.progress().suspended(|| say(&line)) {
             unsaid.get_or_insert(error);
         }
     };
@@ -113,7 +113,7 @@ async fn audit(
     log: &Arc<dyn EventStore>,
     meter: &Meter,
     mut report: impl FnMut(Finding) + Send,
-) -> Result<Looked, Failure> {
+) -> Result<Checked, Failure> {
     // Read before the log, which is then further.
     let rows = stored_rows(&call.log).await?;
     let mut looked = log_tools::audit(log, meter, &mut report).await?;
@@ -123,7 +123,7 @@ async fn audit(
     Ok(looked)
 }
 
-fn result_line(call: &VerifyArgs, looked: &Looked) -> String {
+fn result_line(call: &VerifyArgs, looked: &Checked) -> String {
     let is_well = looked.findings == 0;
     if call.json {
         let result = json!({

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_has_a_line_for_each_letter_and_nothing_that_moves_a_cursor() {
+    fn a_table_has_a_line_for_each_letter_and_no_control_sequences() {
         let letter = |event_id: &str, reason: &str| DeadLetter {
             event_id: event_id.to_owned(),
             order_id: "7".to_owned(),
