@@ -7,14 +7,16 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+/// How long a program may take to start: a virtual machine takes its time.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// The variable that names another binary of the service than the one of this build.
 const BINARY: &str = "BENCH_BINARY";
 
 /// The binary under measurement.
-fn binary() -> OsString {
+pub fn binary() -> OsString {
     std::env::var_os(BINARY).unwrap_or_else(|| env!("CARGO_BIN_EXE_ordersystem").into())
 }
 
@@ -53,6 +55,11 @@ impl Server {
 
     /// The service with these flags, on a free port, with its default log: nobody reads it, but it is written.
     pub fn on_any_port(flags: &[String], limits: Limits) -> Self {
+        Self::on_any_port_of(&binary(), flags, limits)
+    }
+
+    /// The same from another binary.
+    pub fn on_any_port_of(binary: &OsString, flags: &[String], limits: Limits) -> Self {
         let group = ControlGroup::new(limits);
         let mut script = String::new();
         if let Some(files) = limits.files {
@@ -62,7 +69,7 @@ impl Server {
             script.push_str(&format!("echo $$ > {}/cgroup.procs; ", folder.display()));
         }
         let mut command = Command::new("sh");
-        command.args(["-c", &(script + "exec \"$0\" \"$@\"")]).arg(binary()).args(["--port", "0"]).args(flags);
+        command.args(["-c", &(script + "exec \"$0\" \"$@\"")]).arg(binary).args(["--port", "0"]).args(flags);
         let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
         let mut log = BufReader::new(process.stderr.take().expect("stderr")).lines().map_while(Result::ok);
         let banner = log.find(|line| line.contains("is listening on")).expect("it listens");
@@ -85,32 +92,37 @@ impl Server {
 
     /// A server of this program that only replies.
     pub async fn ceiling(kind: &str) -> Self {
+        Self::ceiling_on(kind, None).await
+    }
+
+    /// The same; each CreateOrder writes to the store at this URL, if there is one, which has so many replicas.
+    pub async fn ceiling_on(kind: &str, store: Option<(&str, usize)>) -> Self {
         let address = free_address();
         let mut command = Command::new(std::env::current_exe().expect("this program"));
         command.args(["--ceiling", kind]).env("CEILING_ADDRESS", address.to_string());
+        if let Some((url, replicas)) = store {
+            command.env("CEILING_STORE", url).env("CEILING_REPLICAS", replicas.to_string());
+        }
         Self::start(command, address).await
     }
 
-    async fn start(mut command: Command, address: SocketAddr) -> Self {
+    /// Another program, which will listen on `address`.
+    pub async fn start(mut command: Command, address: SocketAddr) -> Self {
         let process = command.stdout(Stdio::null()).spawn().expect("starts");
         let server = Self { address, process, group: None };
-        for _ in 0..500 {
+        let began = Instant::now();
+        while began.elapsed() < STARTS_WITHIN {
             if tokio::net::TcpStream::connect(address).await.is_ok() {
                 return server;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        panic!("no server at {address} after 5 s");
+        panic!("no server at {address} after {STARTS_WITHIN:?}");
     }
 
     /// The user and system time of the process so far.
     pub fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id())).expect("/proc");
-        // Fields 14 and 15, counted from 1; the second is the name in parentheses, which may contain spaces.
-        let after_name = &stat[stat.rfind(')').expect("stat") + 2..];
-        let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
-        // USER_HZ is 100 on every relevant Linux.
-        Duration::from_millis(ticks * 10)
+        cpu_of(self.process.id())
     }
 
     /// Resets the peak of the memory of the process.
@@ -128,10 +140,19 @@ impl Server {
         self.memory_mib("VmRSS:")
     }
 
+    /// Its current memory, in bytes.
+    pub fn held_bytes(&self) -> f64 {
+        self.memory_kib("VmRSS:").expect("it runs") as f64 * 1024.0
+    }
+
     fn memory_mib(&self, field: &str) -> Option<u64> {
+        self.memory_kib(field).map(|kib| kib / 1024)
+    }
+
+    fn memory_kib(&self, field: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with(field))?;
-        Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     /// Whether the system limits it.
@@ -191,9 +212,21 @@ impl Drop for ControlGroup {
     }
 }
 
-fn free_address() -> SocketAddr {
+/// The user and system time of a process so far.
+pub fn cpu_of(process: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).expect("/proc");
+    // Fields 14 and 15, counted from 1; the second is the name in parentheses, which may contain spaces.
+    let after_name = &stat[stat.rfind(')').expect("stat") + 2..];
+    let ticks: u64 = after_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().expect("ticks")).sum();
+    // USER_HZ is 100 on every relevant Linux.
+    Duration::from_millis(ticks * 10)
+}
+
+/// An address that was free a moment ago.
+pub fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port")
 }
+
 impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();

@@ -60,7 +60,10 @@ impl GeneratedLog {
                 at: Timestamp::from_micros(START_MICROS),
                 change,
             };
-            codec::encode(&event, Record { revision: 1, request_id: None, actor: None })
+            codec::encode(
+                &event,
+                Record { revision: 1, request_id: None, actor: None, on_behalf_of: None, traceparent: None },
+            )
         });
         Self { orders, templates, wake: watch::Sender::new(Position(0)), read: AtomicU64::new(0) }
     }

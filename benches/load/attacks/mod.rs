@@ -13,6 +13,7 @@ mod target;
 
 use std::{future::Future, pin::Pin, sync::Arc, time::Duration};
 
+pub use self::pace::at_rate;
 use self::{ordinary::Outcome, target::Target};
 use crate::servers::Limits;
 

@@ -1,13 +1,22 @@
-//! Servers that only accept a request and send a reply of the size that the service sends.
+//! Servers that only accept a request, where they have a store write its bytes, and send a reply of the size that the service sends.
 
-use std::{net::SocketAddr, pin::Pin};
+mod stores;
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use axum::{Router, body::Bytes, routing::post};
 use ordersystem::proto::catga::orders::v1::{
     self as pb,
     order_command_service_server::{OrderCommandService, OrderCommandServiceServer},
+    order_history_service_server::{OrderHistoryService, OrderHistoryServiceServer},
     order_query_service_server::{OrderQueryService, OrderQueryServiceServer},
 };
+use prost::Message as _;
+use stores::BareStore;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -18,8 +27,9 @@ pub async fn serve(kind: &str) {
     let address: SocketAddr = std::env::var("CEILING_ADDRESS").expect("CEILING_ADDRESS").parse().expect("an address");
     match kind {
         "grpc" => tonic::transport::Server::builder()
-            .add_service(OrderCommandServiceServer::new(Bare))
-            .add_service(OrderQueryServiceServer::new(Bare))
+            .add_service(OrderCommandServiceServer::new(Bare::on(BareStore::open().await)))
+            .add_service(OrderQueryServiceServer::new(Bare::on(BareStore::None)))
+            .add_service(OrderHistoryServiceServer::new(Bare::on(BareStore::None)))
             .serve(address)
             .await
             .expect("serves"),
@@ -38,7 +48,16 @@ async fn created(body: Bytes) -> ([(&'static str, &'static str); 1], String) {
     ([("content-type", "application/json")], request.to_string())
 }
 
-struct Bare;
+struct Bare {
+    store: BareStore,
+    next_id: AtomicU64,
+}
+
+impl Bare {
+    const fn on(store: BareStore) -> Self {
+        Self { store, next_id: AtomicU64::new(1) }
+    }
+}
 
 fn order() -> pb::Order {
     let request = crate::client::create_order();
@@ -61,12 +80,30 @@ fn order() -> pb::Order {
     }
 }
 
+/// A row of a list.
+fn summary() -> pb::OrderSummary {
+    let order = order();
+    let now = prost_types::Timestamp { seconds: 1_767_225_600, nanos: 123_456_000 };
+    pb::OrderSummary {
+        order_id: order.order_id,
+        customer_id: order.customer_id,
+        status: order.status,
+        total: order.items[0].unit_price.clone(),
+        item_count: 2,
+        revision: 1,
+        created_at: Some(now),
+        updated_at: Some(now),
+    }
+}
+
 #[tonic::async_trait]
 impl OrderCommandService for Bare {
     async fn create_order(
         &self,
-        _request: Request<pb::CreateOrderRequest>,
+        request: Request<pb::CreateOrderRequest>,
     ) -> Result<Response<pb::CreateOrderResponse>, Status> {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        self.store.write(id, request.get_ref().encode_to_vec()).await;
         let consistency_token = "dLKXJSAAAAAAAAAAAQ45".to_owned();
         Ok(Response::new(pb::CreateOrderResponse { order: Some(order()), revision: 1, consistency_token }))
     }
@@ -121,9 +158,12 @@ impl OrderQueryService for Bare {
 
     async fn list_orders(
         &self,
-        _request: Request<pb::ListOrdersRequest>,
+        request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
-        Err(Status::unimplemented("bare"))
+        let orders = (0..request.get_ref().page_size).map(|_| summary()).collect();
+        let (next_page_token, consistency_token) =
+            ("dLKXJSAAAAAAAAAAAQ45".repeat(2), "dLKXJSAAAAAAAAAAAQ45".to_owned());
+        Ok(Response::new(pb::ListOrdersResponse { orders, next_page_token, consistency_token }))
     }
 
     async fn get_order_stats(
@@ -138,5 +178,28 @@ impl OrderQueryService for Bare {
         _request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
         Err(Status::unimplemented("bare"))
+    }
+}
+
+#[tonic::async_trait]
+impl OrderHistoryService for Bare {
+    type StreamOrderHistoryStream = Pin<Box<dyn Stream<Item = Result<pb::StreamOrderHistoryResponse, Status>> + Send>>;
+    type StreamEventsStream = Pin<Box<dyn Stream<Item = Result<pb::StreamEventsResponse, Status>> + Send>>;
+
+    async fn stream_order_history(
+        &self,
+        _request: Request<pb::StreamOrderHistoryRequest>,
+    ) -> Result<Response<Self::StreamOrderHistoryStream>, Status> {
+        Err(Status::unimplemented("bare"))
+    }
+
+    /// As many events as the header `x-events` says: the same event each time, encoded each time.
+    async fn stream_events(
+        &self,
+        request: Request<pb::StreamEventsRequest>,
+    ) -> Result<Response<Self::StreamEventsStream>, Status> {
+        let count = request.metadata().get(crate::streams::EVENTS).and_then(|count| count.to_str().ok()?.parse().ok());
+        let (count, message): (usize, _) = (count.expect("a number"), crate::streams::event_message());
+        Ok(Response::new(Box::pin(tokio_stream::iter((0..count).map(move |_| Ok(message.clone()))))))
     }
 }
