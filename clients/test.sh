@@ -8,6 +8,8 @@
 #
 #   ORDERSYSTEM_BINARY        the server; set here to the newer of target/release and target/debug if it is not set
 #   CONFORMANCE_PERSISTENCE   embedded (default) or redis: the server's store
+#   CONFORMANCE_IDENTITIES    1: the server identifies its callers in all scenarios
+#   CLIENTS_JOBS              how many languages run at a time (3): they mostly wait
 #   TOOLS_DIR                 where to install tools and dependencies; kept from run to run
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -15,6 +17,7 @@ CLIENTS_DIR=$PWD
 ROOT=$(dirname "$CLIENTS_DIR")
 export CLIENTS_DIR
 export TOOLS_DIR=${TOOLS_DIR:-$ROOT/target/tools}
+CLIENTS_JOBS=${CLIENTS_JOBS:-3}
 export CONFORMANCE_PERSISTENCE=${CONFORMANCE_PERSISTENCE:-embedded}
 mkdir -p "$TOOLS_DIR"
 
@@ -31,10 +34,33 @@ if [ $# = 0 ]; then
     for script in */test.sh; do LANGUAGES+=("${script%/*}"); done
 fi
 
-FAILED=()
+# Runs one language; its output appears in one piece at its end.
+run_language() {
+    local output status=0
+    output=$(mktemp)
+    (cd "$1" && ./test.sh) >"$output" 2>&1 || status=1
+    (
+        flock 9
+        echo "--- $1 on $CONFORMANCE_PERSISTENCE, server $ORDERSYSTEM_BINARY: $([ $status = 0 ] && echo passed || echo FAILED)"
+        cat "$output"
+    ) 9>"$TOOLS_DIR/clients.lock"
+    rm "$output"
+    return $status
+}
+
 for language in "${LANGUAGES[@]}"; do
     [ -x "$language/test.sh" ] || { echo "clients/$language has no test.sh" >&2; exit 2; }
-    echo "--- $language on $CONFORMANCE_PERSISTENCE, server $ORDERSYSTEM_BINARY"
-    (cd "$language" && ./test.sh) || FAILED+=("$language")
 done
+FAILED=()
+RUNNING=()
+reap() {
+    wait "${RUNNING[0]%% *}" || FAILED+=("${RUNNING[0]#* }")
+    RUNNING=("${RUNNING[@]:1}")
+}
+for language in "${LANGUAGES[@]}"; do
+    [ ${#RUNNING[@]} -lt "$CLIENTS_JOBS" ] || reap
+    run_language "$language" &
+    RUNNING+=("$! $language")
+done
+while [ ${#RUNNING[@]} -gt 0 ]; do reap; done
 [ ${#FAILED[@]} = 0 ] || { echo "failed: ${FAILED[*]}" >&2; exit 1; }

@@ -24,7 +24,7 @@ func seen(t *testing.T, failure failure) error {
 	t.Helper()
 	_, err := serve(t, failure).queries(t).GetOrder(tenSeconds(t), &ordersv1.GetOrderRequest{})
 	if err == nil {
-		t.Fatal("no error came")
+		t.Fatal("no error")
 	}
 	return err
 }

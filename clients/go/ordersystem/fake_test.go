@@ -167,7 +167,7 @@ func unary[Reply any](ctx context.Context, f *fake, request proto.Message) (*Rep
 func stream[Reply any](f *fake, request proto.Message, stream grpc.ServerStreamingServer[Reply]) error {
 	answers, ok := f.next(stream.Context(), request).([]any)
 	if !ok {
-		return status.Error(codes.OutOfRange, "the script is at its end")
+		return status.Error(codes.OutOfRange, "the script has ended")
 	}
 	for _, answer := range answers {
 		switch answer := answer.(type) {

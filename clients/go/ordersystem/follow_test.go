@@ -53,10 +53,10 @@ func take[M ordersystem.HistoryMessage](t *testing.T, follow *ordersystem.Follow
 	for _, want := range strings.Fields(cursors) {
 		message, err := follow.Next()
 		if err != nil {
-			t.Fatalf("instead of %s came %v", want, err)
+			t.Fatalf("expected %s, got %v", want, err)
 		}
 		if message.GetCursor() != want || follow.Cursor() != want {
-			t.Fatalf("instead of %s came %v, cursor %s", want, message, follow.Cursor())
+			t.Fatalf("expected %s, got %v, cursor %s", want, message, follow.Cursor())
 		}
 	}
 }
@@ -79,7 +79,7 @@ func TestEventsGoOnAfterTheLastCursorWhateverMessageItCameWith(t *testing.T) {
 	}
 	want := []string{"STREAM_START_LATEST ", "STREAM_START_AFTER a", "STREAM_START_AFTER b", "STREAM_START_AFTER c", "STREAM_START_AFTER c"}
 	if !reflect.DeepEqual(places, want) {
-		t.Errorf("it was opened at %v", places)
+		t.Errorf("opened at cursors %v", places)
 	}
 	if request.Start != ordersv1.StreamStart_STREAM_START_LATEST || request.Cursor != "" {
 		t.Error("the caller's request was changed")
@@ -129,18 +129,18 @@ func TestWhatARetryDoesNotMendIsReturned(t *testing.T) {
 func TestAllRangesOverTheMessagesAndCanBeTakenUpAgain(t *testing.T) {
 	f := serve(t, broken(event("a"), event("b")), []any{event("c"), fail(codes.NotFound)})
 	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
-	var came []string
+	var received []string
 	for message, err := range follow.All() {
-		came = append(came, fmt.Sprint(message.GetCursor(), err == nil))
+		received = append(received, fmt.Sprint(message.GetCursor(), err == nil))
 		break
 	}
 	for message, err := range follow.All() {
-		came = append(came, fmt.Sprint(message.GetCursor(), err == nil))
+		received = append(received, fmt.Sprint(message.GetCursor(), err == nil))
 		if err != nil {
 			wantCode(t, err, codes.NotFound)
 		}
 	}
-	if got := strings.Join(came, " "); got != "atrue btrue ctrue false" {
+	if got := strings.Join(received, " "); got != "atrue btrue ctrue false" {
 		t.Error(got)
 	}
 	ended := ordersystem.FollowEvents(tenSeconds(t), serve(t, []any{end{}}).history(t), following())

@@ -48,17 +48,17 @@ func TestAllPagesOfAListAreReadEachWhenItIsNeeded(t *testing.T) {
 
 func TestAListEndsWithTheErrorOfAPageOrWhereItIsLeft(t *testing.T) {
 	f := serve(t, page("two", "1"), fail(codes.InvalidArgument, info("CURSOR_OF_ANOTHER_LOG")), page("more", "1", "2"))
-	var came []string
+	var received []string
 	for order, err := range ordersystem.ListOrders(tenSeconds(t), f.queries(t), &ordersv1.ListOrdersRequest{}) {
 		if err != nil {
 			wantReason(t, err, "CURSOR_OF_ANOTHER_LOG")
-			came = append(came, "error")
+			received = append(received, "error")
 			continue
 		}
-		came = append(came, order.GetOrderId())
+		received = append(received, order.GetOrderId())
 	}
-	if strings.Join(came, " ") != "1 error" {
-		t.Error(came)
+	if strings.Join(received, " ") != "1 error" {
+		t.Error(received)
 	}
 	for range ordersystem.ListOrders(tenSeconds(t), f.queries(t), &ordersv1.ListOrdersRequest{}) {
 		break

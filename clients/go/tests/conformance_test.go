@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -25,7 +26,7 @@ const (
 )
 
 // The action of a step is the first of these that it has.
-var kinds = []string{"call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server"}
+var kinds = []string{"call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server", "token"}
 
 // TestConformance runs the scenarios that every client runs; clients/conformance/README.md says what each step means.
 func TestConformance(t *testing.T) {
@@ -35,7 +36,10 @@ func TestConformance(t *testing.T) {
 	}
 	for _, path := range paths {
 		var file struct {
-			Server    struct{ Args []string }
+			Server struct {
+				Args       []string
+				Identities bool
+			}
 			Scenarios []struct {
 				Name  string
 				Steps []object
@@ -45,6 +49,13 @@ func TestConformance(t *testing.T) {
 		stem := strings.TrimSuffix(filepath.Base(path), ".yaml")
 		// Started by the first scenario that runs.
 		server := newServer(t, stem, file.Server.Args...)
+		token := ""
+		if file.Server.Identities || withIdentities {
+			server.command = append(server.command, "--identities", identities(t))
+		}
+		if withIdentities && !file.Server.Identities {
+			token = allRoles
+		}
 		for _, scenario := range file.Scenarios {
 			t.Run(stem+": "+scenario.Name, func(t *testing.T) {
 				if server.process == nil {
@@ -52,7 +63,7 @@ func TestConformance(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				runScenario(t, server, scenario.Steps)
+				runScenario(t, server, token, scenario.Steps)
 			})
 		}
 		server.kill()
@@ -63,16 +74,18 @@ func TestConformance(t *testing.T) {
 type scenario struct {
 	ctx         context.Context
 	server      *server
+	token       atomic.Value
 	variables   object
 	connections []*grpc.ClientConn
 	readers     map[string]*reader
 }
 
-func runScenario(t *testing.T, server *server, steps []object) {
+func runScenario(t *testing.T, server *server, token string, steps []object) {
 	var run [6]byte
 	_, _ = rand.Read(run[:])
 	variables := object{"run": hex.EncodeToString(run[:]), "persistence": persistence()}
 	s := &scenario{ctx: t.Context(), server: server, variables: variables, readers: map[string]*reader{}}
+	s.token.Store(token)
 	defer s.close()
 	err := s.connect()
 	for i, step := range steps {
@@ -86,7 +99,8 @@ func runScenario(t *testing.T, server *server, steps []object) {
 }
 
 func (s *scenario) connect() error {
-	connection, err := ordersystem.Connect(s.server.address)
+	token := func(context.Context) (string, error) { return s.token.Load().(string), nil }
+	connection, err := ordersystem.Connect(s.server.address, ordersystem.WithToken(token))
 	s.connections = append(s.connections, connection)
 	return err
 }
@@ -108,11 +122,11 @@ func (s *scenario) step(unresolved object) error {
 		return err
 	}
 	step := resolved.(object)
-	at := slices.IndexFunc(kinds, func(kind string) bool { return step[kind] != nil })
-	if at < 0 {
-		return fmt.Errorf("a step of no kind")
+	index := slices.IndexFunc(kinds, func(kind string) bool { return step[kind] != nil })
+	if index < 0 {
+		return fmt.Errorf("a step without an action")
 	}
-	switch argument := step[kinds[at]]; kinds[at] {
+	switch argument := step[kinds[index]]; kinds[index] {
 	case "call":
 		return s.unary(step, calls, argument.(string))
 	case "send":
@@ -134,6 +148,9 @@ func (s *scenario) step(unresolved object) error {
 			delete(s.readers, argument.(string))
 		}
 		return err
+	case "token":
+		s.token.Store(argument.(string))
+		return nil
 	default:
 		return s.control(argument.(string))
 	}
@@ -182,7 +199,7 @@ func (s *scenario) startLater(step object) <-chan error {
 func (s *scenario) check(step object, reply any, err error) error {
 	pattern, wantsError := step["error"]
 	if wantsError != (err != nil) {
-		return fmt.Errorf("expected an error: %t, came %v %v", wantsError, reply, err)
+		return fmt.Errorf("expected an error: %t, got %v %v", wantsError, reply, err)
 	}
 	if err != nil {
 		return match(pattern, errorView(ordersystem.OrderErrorOf(err)), s.variables, "")
@@ -289,9 +306,9 @@ func (s *scenario) end(step object, handle string) error {
 	}
 	message, err := reader.next()
 	if err == nil {
-		return fmt.Errorf("expected the end, came %v", message)
+		return fmt.Errorf("expected the end, got %v", message)
 	}
-	if err == errNothingCame {
+	if err == errMessageTimeout {
 		return err
 	}
 	if err == io.EOF {
@@ -321,7 +338,7 @@ func (s *scenario) control(what string) error {
 	return fmt.Errorf("the server cannot %s", what)
 }
 
-var errNothingCame = fmt.Errorf("nothing came in %s", messageTimeout)
+var errMessageTimeout = fmt.Errorf("no message within %s", messageTimeout)
 
 // reader reads a stream in the background, so that waiting for a message can time out.
 type reader struct {
@@ -365,6 +382,6 @@ func (r *reader) next() (any, error) {
 	case item := <-r.items:
 		return item.message, item.err
 	case <-time.After(messageTimeout):
-		return nil, errNothingCame
+		return nil, errMessageTimeout
 	}
 }

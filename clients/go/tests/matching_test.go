@@ -109,7 +109,7 @@ func mismatch(path string, pattern, actual any) error {
 	if actual == nil {
 		actual = "nothing"
 	}
-	return fmt.Errorf("at %s: expected %v, came %v", path, pattern, actual)
+	return fmt.Errorf("at %s: expected %v, got %v", path, pattern, actual)
 }
 
 // match returns an error if the value does not match the pattern; values that the pattern saves go into saved.
@@ -172,49 +172,49 @@ func matchObject(pattern object, actual any, saved object, path string) error {
 func matchers(name string, argument, actual any, saved object, path string) error {
 	list, isList := actual.([]any)
 	isList = isList || isMissing(actual)
-	holds := false
+	matches := false
 	switch name {
 	case "$present":
-		holds = !isMissing(actual)
+		matches = !isMissing(actual)
 	case "$absent":
-		holds = isMissing(actual)
+		matches = isMissing(actual)
 	case "$save":
-		if holds = !isMissing(actual); holds {
+		if matches = !isMissing(actual); matches {
 			saved[argument.(string)] = actual
 		}
 	case "$is":
 		return match(argument, actual, saved, path)
 	case "$equals":
-		holds = equal(argument, actual)
+		matches = equal(argument, actual)
 	case "$not":
-		holds = !isMissing(actual) && match(argument, actual, saved, path) != nil
+		matches = !isMissing(actual) && match(argument, actual, saved, path) != nil
 	case "$matches":
 		actual, isText := actual.(string)
-		holds = isText && regexp.MustCompile(`\A(?:`+argument.(string)+`)\z`).MatchString(actual)
+		matches = isText && regexp.MustCompile(`\A(?:`+argument.(string)+`)\z`).MatchString(actual)
 	case "$gt", "$ge", "$le":
 		limit, number := integer(argument), integer(actual)
-		holds = limit != nil && number != nil && map[string]bool{
+		matches = limit != nil && number != nil && map[string]bool{
 			"$gt": *number > *limit, "$ge": *number >= *limit, "$le": *number <= *limit,
 		}[name]
 	case "$length":
-		holds = isList && text(len(list)) == text(argument)
+		matches = isList && text(len(list)) == text(argument)
 	case "$contains":
 		for _, entry := range list {
-			holds = holds || match(argument, entry, saved, path) == nil
+			matches = matches || match(argument, entry, saved, path) == nil
 		}
 	case "$each":
-		holds = isList
+		matches = isList
 		for i, entry := range list {
 			if err := match(argument, entry, saved, fmt.Sprintf("%s[%d]", path, i)); err != nil {
 				return err
 			}
 		}
 	case "$growing":
-		holds = isList && isGrowing(list)
+		matches = isList && isGrowing(list)
 	default:
 		return fmt.Errorf("at %s: there is no matcher %s", path, name)
 	}
-	if !holds {
+	if !matches {
 		return mismatch(path, object{name: argument}, actual)
 	}
 	return nil

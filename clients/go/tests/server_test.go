@@ -72,6 +72,26 @@ func binary(t *testing.T) string {
 	return ""
 }
 
+// allRoles is the key of a caller that may do everything.
+const allRoles = "orderkey_test-only-all------------------------------"
+
+// withIdentities is whether the server identifies its callers in files that do not say so.
+var withIdentities = os.Getenv("CONFORMANCE_IDENTITIES") == "1"
+
+// identities are the callers of the scenarios, in a file that only this user can write.
+func identities(t *testing.T) string {
+	t.Helper()
+	content, err := os.ReadFile(root + "/clients/conformance/identities.toml")
+	path := filepath.Join(t.TempDir(), "identities.toml")
+	if err == nil {
+		err = os.WriteFile(path, content, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 func freePort() (int, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

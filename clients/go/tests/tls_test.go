@@ -134,7 +134,7 @@ func wantCall(t *testing.T, address string, want codes.Code, options ...grpc.Dia
 	defer cancel()
 	reply, err := systemv1.NewSystemServiceClient(connection).GetServerInfo(ctx, &systemv1.GetServerInfoRequest{})
 	if status.Code(err) != want || (err == nil) != (reply.GetVersion() != "") {
-		t.Errorf("expected %s, came %v %v", want, reply, err)
+		t.Errorf("expected %s, got %v %v", want, reply, err)
 	}
 }
 

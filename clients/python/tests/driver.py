@@ -21,7 +21,7 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from matching import Json, match, resolve
 from ordersystem_client import OrderError, aio, connect, follow_events, follow_order, send
-from server import ROOT, Redis, Server, persistence
+from server import ALL_ROLES, ROOT, Redis, Server, identities, persistence, with_identities
 
 SCENARIOS = ROOT / "clients" / "conformance"
 CALL_SECONDS = 30.0
@@ -43,7 +43,9 @@ SERVICES = {
 class Synchronous:
     """The synchronous client."""
 
-    connect: Any = staticmethod(connect)
+    def connect(self, address: str, token: Callable[[], str]) -> Any:
+        return connect(address, token=token)
+
     send: Any = staticmethod(send)
     FOLLOWS = {"StreamEvents": follow_events, "StreamOrderHistory": follow_order}
 
@@ -76,9 +78,9 @@ class Asyncio:
     def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
 
-    def connect(self, address: str) -> Any:
+    def connect(self, address: str, token: Callable[[], str]) -> Any:
         async def connect() -> grpc.aio.Channel:
-            return aio.connect(address)
+            return aio.connect(address, token=token)
 
         return self._run(connect())
 
@@ -195,7 +197,7 @@ class Reader:
         try:
             return self._items.get(timeout=MESSAGE_SECONDS)
         except queue.Empty:
-            raise AssertionError(f"nothing came in {MESSAGE_SECONDS:g} s") from None
+            raise AssertionError(f"no message within {MESSAGE_SECONDS:g} s") from None
 
     def cancel(self) -> None:
         self._stopped.set()
@@ -206,12 +208,17 @@ class File:
     """The scenarios of one file, on a separate server."""
 
     def __init__(self, path: Path, name: str, folder: Path, redis: Redis | None) -> None:
-        self.server = Server(folder, redis, name, load(path).get("server", {}).get("args", []))
+        server_options = load(path).get("server", {})
+        self.token = "" if server_options.get("identities") or not with_identities() else ALL_ROLES
+        args = list(server_options.get("args", []))
+        if server_options.get("identities") or with_identities():
+            args += ["--identities", str(identities(folder, name))]
+        self.server = Server(folder, redis, name, args)
         self.server.start()
 
     def run(self, steps: list[Json], mode: str) -> None:
         """Runs one scenario."""
-        run = Run(self.server, MODES[mode]())
+        run = Run(self.server, MODES[mode](), self.token)
         try:
             for number, step in enumerate(steps, 1):
                 try:
@@ -228,15 +235,20 @@ class File:
 class Run:
     """One run of one scenario."""
 
-    def __init__(self, server: Server, client: Any) -> None:
+    def __init__(self, server: Server, client: Any, token: str) -> None:
         self.server = server
         self.client = client
+        self.token = token
         self.variables: dict[str, Json] = {"run": secrets.token_hex(6), "persistence": persistence()}
-        self.channels = [client.connect(server.address)]
+        self.channels: list[Any] = []
+        self.connect()
         self.readers: dict[str, Reader] = {}
 
+    def connect(self) -> None:
+        self.channels.append(self.client.connect(self.server.address, lambda: self.token))
+
     def step(self, step: Json) -> None:
-        kinds = ("call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server")
+        kinds = ("call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server", "token")
         kind = next(kind for kind in kinds if kind in step)
         getattr(self, f"_{kind}")(resolve(step, self.variables))
 
@@ -256,7 +268,7 @@ class Run:
     def _check(self, expected: Json, reply: Any) -> None:
         """Matches a reply or an error view against the step."""
         is_error = isinstance(reply, dict)
-        assert is_error == ("error" in expected), f"expected {'an error' if 'error' in expected else 'success'}, came {reply}"
+        assert is_error == ("error" in expected), f"expected {'an error' if 'error' in expected else 'success'}, got {reply}"
         pattern = expected.get("error" if is_error else "expect", {})
         match(pattern, reply if is_error else json_format.MessageToDict(reply), self.variables)
 
@@ -277,7 +289,7 @@ class Run:
             self._unary(step, lambda: self.client.send(method, request, **options))
         if starting is not None:
             starting.result()
-            self.channels.append(self.client.connect(self.server.address))
+            self.connect()
 
     def _unary(self, step: Json, call: Callable[[], Any]) -> None:
         try:
@@ -290,8 +302,8 @@ class Run:
         stub = commands_pb2_grpc.OrderCommandServiceStub(self.channels[-1])
         requests = [json_format.ParseDict(request, commands_pb2.ExecuteCommandsRequest()) for request in step["execute"]]
         replies = self.client.execute(stub.ExecuteCommands, requests, CALL_SECONDS)
-        came = sorted(reply.correlation_id for reply in replies)
-        assert came == sorted(step["replies"]), f"replies to {came}"
+        correlation_ids = sorted(reply.correlation_id for reply in replies)
+        assert correlation_ids == sorted(step["replies"]), f"replies to {correlation_ids}"
         for reply in replies:
             outcome = OrderError.of_status(reply.error) if reply.WhichOneof("outcome") == "error" else None
             self._check(step["replies"][reply.correlation_id], error_view(outcome) if outcome else reply.success)
@@ -314,15 +326,18 @@ class Run:
     def _take(self, step: Json) -> None:
         for pattern in step["expect"]:
             kind, value = self.readers[step["take"]].next()
-            assert kind == "message", f"expected a message, came {kind} {value}"
+            assert kind == "message", f"expected a message, got {kind} {value}"
             match(pattern, value, self.variables)
 
     def _end(self, step: Json) -> None:
         kind, value = self.readers[step["end"]].next()
         expected = "error" if "error" in step else "end"
-        assert kind == expected, f"expected {expected}, came {kind} {value}"
+        assert kind == expected, f"expected {expected}, got {kind} {value}"
         if kind == "error":
             match(step["error"], value, self.variables)
+
+    def _token(self, step: Json) -> None:
+        self.token = step["token"]
 
     def _cancel(self, step: Json) -> None:
         self.readers.pop(step["cancel"]).cancel()
@@ -331,6 +346,6 @@ class Run:
         for name in {"restart": ["stop", "start"]}.get(step["server"], [step["server"]]):
             {"stop": self.server.stop, "kill": self.server.kill, "start": self.server.start}[name]()
             if name == "start":
-                self.channels.append(self.client.connect(self.server.address))
+                self.connect()
                 # Channels to one address share their connection: it may still wait for its next attempt, and calls would fail at once.
                 self.client.until_ready(self.channels[-1])

@@ -14,7 +14,7 @@ class Mismatch(Exception):
 
     def __init__(self, path: str, pattern: Json, actual: Json) -> None:
         shown = "nothing" if actual is ABSENT else repr(actual)
-        super().__init__(f"at {path or 'the top'}: expected {pattern!r}, came {shown}")
+        super().__init__(f"at {path or 'the top'}: expected {pattern!r}, got {shown}")
 
 
 def resolve(value: Json, variables: dict[str, Json]) -> Json:

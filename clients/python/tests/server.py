@@ -38,6 +38,23 @@ def persistence() -> str:
     return name
 
 
+#: The key of a caller that may do everything.
+ALL_ROLES = "orderkey_test-only-all------------------------------"
+
+
+def with_identities() -> bool:
+    """Whether the server identifies its callers in files that do not say so."""
+    return os.environ.get("CONFORMANCE_IDENTITIES", "") == "1"
+
+
+def identities(folder: Path, name: str) -> Path:
+    """The callers of the scenarios, in a file that only this user can write."""
+    copy = folder / f"{name}.toml"
+    copy.touch(mode=0o600)
+    copy.write_bytes((ROOT / "clients" / "conformance" / "identities.toml").read_bytes())
+    return copy
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

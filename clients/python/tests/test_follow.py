@@ -127,8 +127,8 @@ def test_a_message_ends_the_time_of_failing() -> None:
 def test_a_cancel_from_another_thread_ends_it_at_once(script: list[list[Failure]]) -> None:
     with FakeServer(script) as fake, connect(fake.address) as channel:
         follow = follow_events(OrderHistoryServiceStub(channel), StreamEventsRequest(follow=True))
-        came: list[StreamEventsResponse] = []
-        reader = threading.Thread(target=lambda: came.extend(follow))
+        received: list[StreamEventsResponse] = []
+        reader = threading.Thread(target=lambda: received.extend(follow))
         reader.start()
         while not fake.requests:
             time.sleep(0.01)
@@ -136,7 +136,7 @@ def test_a_cancel_from_another_thread_ends_it_at_once(script: list[list[Failure]
         follow.cancel()
         reader.join(10)
         assert not reader.is_alive()
-        assert came == []
+        assert received == []
 
 
 def test_headers_are_sent_each_time_that_the_stream_is_opened() -> None:

@@ -22,6 +22,7 @@ KEYS = {
     "end": {"error"},
     "cancel": set(),
     "server": set(),
+    "token": set(),
 }
 ERROR_KEYS = {
     *("code", "message", "reason", "domain", "metadata", "fieldViolations", "preconditions", "retryDelayMs"),
@@ -32,8 +33,10 @@ UNREACHABLE = {
     *("ROUTE_NOT_FOUND", "METHOD_NOT_ALLOWED", "IF_MATCH_FAILED", "REQUEST_TIMEOUT", "UNSUPPORTED_MEDIA_TYPE"),
     *("HOST_NOT_ALLOWED", "CROSS_SITE_REQUEST", "OPERATORS_ONLY", "HTTP_VERSION_NOT_SUPPORTED"),
     *("COMPRESSION_NOT_SUPPORTED", "NOT_FRESH_IN_TIME"),
-    # Scenarios send no headers; tests/api has it.
-    "METADATA_TOO_LARGE",
+    # Scenarios send no headers, and their callers have no limits; tests/api has them.
+    *("METADATA_TOO_LARGE", "CALLER_LIMIT"),
+    # Of programs that embed a node.
+    "LOG_NOT_MANAGED",
     # Either the client's clock or the server's may be first.
     "DEADLINE_EXCEEDED",
 }

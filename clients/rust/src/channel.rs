@@ -19,7 +19,10 @@ use tonic::{
 };
 use tower_service::Service;
 
-use crate::retry::{self, Throttle};
+use crate::{
+    retry::{self, Throttle},
+    token::Token,
+};
 
 /// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -69,12 +72,13 @@ fn open(endpoint: &Endpoint) -> Channel {
 pub struct Channel {
     inner: transport::Channel,
     throttle: Arc<Throttle>,
+    token: Option<Token>,
 }
 
 impl From<transport::Channel> for Channel {
     /// The same on top of a channel with your own settings.
     fn from(inner: transport::Channel) -> Self {
-        Channel { inner, throttle: Arc::default() }
+        Channel { inner, throttle: Arc::default(), token: None }
     }
 }
 
@@ -103,12 +107,25 @@ impl Service<http::Request<Body>> for Channel {
 }
 
 impl Channel {
+    /// The same channel for a caller with a token: `source` is called for each attempt of each call and returns the token then, so that one
+    /// that is renewed is used at once. An empty token is not sent; an error ends the call. [`token_file`](crate::token_file) reads a file.
+    ///
+    /// `source` must not block for long: let a task renew a token that comes over the network, and return what it has. Without TLS the token is
+    /// sent in plain text.
+    #[must_use]
+    pub fn with_token(self, source: impl Fn() -> Result<String, Status> + Send + Sync + 'static) -> Channel {
+        Channel { token: Some(Token::new(source)), ..self }
+    }
+
     /// Makes a call once.
     pub(crate) async fn attempt(
         &self,
-        request: http::Request<Body>,
+        mut request: http::Request<Body>,
         deadline: Option<Instant>,
     ) -> Result<Response, Status> {
+        if let Some(token) = &self.token {
+            token.add_to(request.headers_mut())?;
+        }
         let mut inner = self.inner.clone();
         let call = async {
             poll_fn(|context| inner.poll_ready(context)).await?;

@@ -22,3 +22,4 @@ export { SERVICE_CONFIG } from "./gen/service_config.js";
 export type { CallHeaders } from "./headers.js";
 export { type ListOptions, listOrders } from "./lists.js";
 export { amountOf, minorOf, money, moneyOfMinor } from "./money.js";
+export type { TokenSource } from "./tokens.js";

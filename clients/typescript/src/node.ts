@@ -4,11 +4,13 @@
  * @module
  */
 
+import { readFile } from "node:fs/promises";
 import type { SecureClientSessionOptions } from "node:http2";
 import { Code, ConnectError, type Interceptor, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, type GrpcTransportOptions, Http2SessionManager } from "@connectrpc/connect-node";
 import { brokenIsUnavailable } from "./connection.js";
 import { retries } from "./retries.js";
+import { bearer, type TokenSource } from "./tokens.js";
 
 /** A channel to the order service: give it to `createClient`. */
 export interface Channel extends Transport {
@@ -17,7 +19,18 @@ export interface Channel extends Transport {
 }
 
 /** Connect's own options, on top of those of the client. */
-export type ConnectOptions = Omit<GrpcTransportOptions, "baseUrl" | "sessionManager" | "nodeOptions">;
+export interface ConnectOptions extends Omit<GrpcTransportOptions, "baseUrl" | "sessionManager" | "nodeOptions"> {
+  /** The token of each attempt of each call, such as that of `tokenFile`. Without TLS it is sent in plain text. */
+  token?: TokenSource;
+}
+
+/**
+ * A source that reads the token from a file for each attempt: a token that is renewed there is used at once. Replace the file by renaming
+ * another one to its name, so that no call reads half of it.
+ */
+export function tokenFile(path: string): TokenSource {
+  return async () => (await readFile(path, "utf8")).trim();
+}
 
 /**
  * Opens a channel to `address` (`host:port`), in plain text without `credentials`. Close it after use.
@@ -30,7 +43,7 @@ export type ConnectOptions = Omit<GrpcTransportOptions, "baseUrl" | "sessionMana
 export function connect(
   address: string,
   credentials?: SecureClientSessionOptions,
-  options: ConnectOptions = {},
+  { token, ...options }: ConnectOptions = {},
 ): Channel {
   const baseUrl = `${credentials ? "https" : "http"}://${address}`;
   const { pingIntervalMs = 20_000, pingTimeoutMs = 10_000 } = options;
@@ -46,7 +59,13 @@ export function connect(
     ...options,
     baseUrl,
     sessionManager,
-    interceptors: [...(options.interceptors ?? []), retries(), brokenIsUnavailable(() => isClosed), refuseWhenClosed],
+    interceptors: [
+      ...(options.interceptors ?? []),
+      retries(),
+      ...bearer(token),
+      brokenIsUnavailable(() => isClosed),
+      refuseWhenClosed,
+    ],
   });
   return {
     ...transport,

@@ -4,8 +4,8 @@ import { connect } from "ordersystem-client/node";
 import { testScenarios } from "./conformance.js";
 
 testScenarios(
-  (address) => {
-    const transport = connect(address);
+  (address, token) => {
+    const transport = connect(address, undefined, { token });
     return { transport, close: () => transport.close() };
   },
   () => true,

@@ -16,8 +16,8 @@ export function testScenarios(dial: Dial, isWanted: (scenario: Scenario) => bool
     folder.remove();
   });
   for (const file of files()) {
-    const wanted = file.scenarios.filter(isWanted);
-    if (wanted.length === 0) {
+    const selected = file.scenarios.filter(isWanted);
+    if (selected.length === 0) {
       continue;
     }
     describe(file.stem, () => {
@@ -26,7 +26,7 @@ export function testScenarios(dial: Dial, isWanted: (scenario: Scenario) => bool
         run = await FileRun.start(file, dial, folder.path, redis);
       });
       after(() => run?.close());
-      for (const { name, steps } of wanted) {
+      for (const { name, steps } of selected) {
         test(`${file.stem}: ${name}`, () => run.run(steps));
       }
     });

@@ -8,7 +8,10 @@ import { files, type Scenario } from "./driver.js";
 
 const streamsNoRequests = ({ steps }: Scenario) => !steps.some((step) => "execute" in step);
 
-testScenarios((address) => ({ transport: connect(`http://${address}`), close: () => {} }), streamsNoRequests);
+testScenarios(
+  (address, token) => ({ transport: connect(`http://${address}`, { token }), close: () => {} }),
+  streamsNoRequests,
+);
 
 test("only the scenarios of ExecuteCommands are left out", () => {
   const left = files().filter(({ scenarios }) => !scenarios.every(streamsNoRequests));

@@ -26,10 +26,11 @@ import {
   StreamOrderHistoryRequestSchema,
   SystemService,
   send,
+  type TokenSource,
 } from "ordersystem-client";
 import { parse } from "yaml";
 import { isMapping, type Json, match, resolve, type Variables } from "./matching.js";
-import { persistence, type Redis, ROOT, Server } from "./server.js";
+import { ALL_ROLES, identities, persistence, type Redis, ROOT, Server, WITH_IDENTITIES } from "./server.js";
 
 export const SCENARIOS = join(ROOT, "clients", "conformance");
 const CALL_MS = 30_000;
@@ -39,7 +40,7 @@ const SERVICES = [
   ...[OrderCommandService, OrderQueryService, OrderHistoryService],
   ...[IdService, SystemService, AdminService, Health],
 ];
-const KINDS = ["call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server"] as const;
+const KINDS = ["call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server", "token"] as const;
 
 export type Step = { [key: string]: Json };
 export interface Scenario {
@@ -49,11 +50,12 @@ export interface Scenario {
 export interface ScenarioFile {
   stem: string;
   args: string[];
+  identities: boolean;
   scenarios: Scenario[];
 }
 
-/** A transport to a server, and a function that closes it. */
-export type Dial = (address: string) => { transport: Transport; close: () => void };
+/** A transport to a server, which sends the token of a source with each call, and a function that closes it. */
+export type Dial = (address: string, token: TokenSource) => { transport: Transport; close: () => void };
 
 export function load(path: string): Json {
   return parse(readFileSync(path, "utf8")) as Json;
@@ -63,8 +65,12 @@ export function load(path: string): Json {
 export function files(): ScenarioFile[] {
   const names = readdirSync(SCENARIOS).filter((name) => name.endsWith(".yaml"));
   return names.sort().map((name) => {
-    const file = load(join(SCENARIOS, name)) as unknown as { server?: { args: string[] }; scenarios: Scenario[] };
-    return { stem: basename(name, ".yaml"), args: file.server?.args ?? [], scenarios: file.scenarios };
+    const file = load(join(SCENARIOS, name)) as unknown as {
+      server?: { args?: string[]; identities?: boolean };
+      scenarios: Scenario[];
+    };
+    const { args = [], identities = false } = file.server ?? {};
+    return { stem: basename(name, ".yaml"), args, identities, scenarios: file.scenarios };
   });
 }
 
@@ -135,7 +141,7 @@ class Reader {
         return item;
       }
       await once(this.#events, "changed", { signal: limit }).catch(() =>
-        assert.fail(`nothing came in ${MESSAGE_MS} ms`),
+        assert.fail(`no message within ${MESSAGE_MS} ms`),
       );
     }
   }
@@ -151,21 +157,27 @@ class Reader {
 export class FileRun {
   readonly #server: Server;
   readonly #dial: Dial;
+  readonly #token: string;
 
-  private constructor(server: Server, dial: Dial) {
+  private constructor(server: Server, dial: Dial, token: string) {
     this.#server = server;
     this.#dial = dial;
+    this.#token = token;
   }
 
   static async start(file: ScenarioFile, dial: Dial, folder: string, redis: Redis | undefined): Promise<FileRun> {
-    const server = await Server.of(folder, redis, file.stem, file.args);
+    const args = [...file.args];
+    if (file.identities || WITH_IDENTITIES) {
+      args.push("--identities", identities(folder));
+    }
+    const server = await Server.of(folder, redis, file.stem, args);
     await server.start();
-    return new FileRun(server, dial);
+    return new FileRun(server, dial, file.identities || !WITH_IDENTITIES ? "" : ALL_ROLES);
   }
 
   /** Runs one scenario. */
   async run(steps: readonly Step[]): Promise<void> {
-    const run = new Run(this.#server, this.#dial);
+    const run = new Run(this.#server, this.#dial, this.#token);
     try {
       for (const [index, step] of steps.entries()) {
         try {
@@ -193,15 +205,17 @@ class Run {
   readonly #variables: Variables;
   readonly #channels: ReturnType<Dial>[];
   readonly #readers = new Map<string, Reader>();
+  #token: string;
 
-  constructor(server: Server, dial: Dial) {
+  constructor(server: Server, dial: Dial, token: string) {
     this.#server = server;
     this.#dial = dial;
+    this.#token = token;
     this.#variables = new Map([
       ["run", randomBytes(6).toString("hex")],
       ["persistence", persistence()],
     ]);
-    this.#channels = [dial(server.address)];
+    this.#channels = [dial(server.address, () => this.#token)];
   }
 
   async step(step: Step): Promise<void> {
@@ -232,7 +246,7 @@ class Run {
 
   #check(expected: Step, outcome: Outcome): void {
     const isError = "error" in outcome;
-    assert.equal(isError, "error" in expected, `expected another outcome, came ${JSON.stringify(outcome)}`);
+    assert.equal(isError, "error" in expected, `expected another outcome, got ${JSON.stringify(outcome)}`);
     const pattern = (isError ? expected.error : expected.expect) ?? {};
     match(pattern, isError ? outcome.error : outcome.reply, this.#variables);
   }
@@ -280,13 +294,13 @@ class Run {
         yield fromJson(ExecuteCommandsRequestSchema, request);
       }
     }
-    const came: ExecuteCommandsResponse[] = [];
+    const responses: ExecuteCommandsResponse[] = [];
     for await (const reply of commands.executeCommands(requests(), { timeoutMs: CALL_MS })) {
-      came.push(reply);
+      responses.push(reply);
     }
     const expected = replies as { [id: string]: Step };
-    assert.deepEqual(came.map((reply) => reply.correlationId).sort(), Object.keys(expected).sort());
-    for (const { correlationId, outcome } of came) {
+    assert.deepEqual(responses.map((reply) => reply.correlationId).sort(), Object.keys(expected).sort());
+    for (const { correlationId, outcome } of responses) {
       const seen =
         outcome.case === "error"
           ? { error: errorView(OrderError.ofStatus(outcome.value)) }
@@ -329,7 +343,7 @@ class Run {
     assert(Array.isArray(step.expect));
     for (const pattern of step.expect) {
       const item = await this.#reader(step.take).next();
-      assert(item !== "end" && "message" in item, `expected a message, came ${JSON.stringify(item)}`);
+      assert(item !== "end" && "message" in item, `expected a message, got ${JSON.stringify(item)}`);
       match(pattern, item.message, this.#variables);
     }
   }
@@ -339,9 +353,13 @@ class Run {
     if (step.error === undefined) {
       assert.equal(item, "end");
     } else {
-      assert(item !== "end" && "error" in item, `expected an error, came ${JSON.stringify(item)}`);
+      assert(item !== "end" && "error" in item, `expected an error, got ${JSON.stringify(item)}`);
       match(step.error, item.error, this.#variables);
     }
+  }
+
+  token(step: Step): void {
+    this.#token = String(step.token);
   }
 
   cancel(step: Step): void {
@@ -354,7 +372,7 @@ class Run {
       assert(action === "stop" || action === "kill" || action === "start", `no such action: ${action}`);
       await this.#server[action]();
       if (action === "start") {
-        this.#channels.push(this.#dial(this.#server.address));
+        this.#channels.push(this.#dial(this.#server.address, () => this.#token));
       }
     }
   }

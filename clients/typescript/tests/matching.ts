@@ -12,7 +12,7 @@ type Actual = Json | undefined;
 export class Mismatch extends Error {
   constructor(path: string, pattern: Json, actual: Actual) {
     const shown = actual === undefined ? "nothing" : JSON.stringify(actual);
-    super(`at ${path || "the top"}: expected ${JSON.stringify(pattern)}, came ${shown}`);
+    super(`at ${path || "the top"}: expected ${JSON.stringify(pattern)}, got ${shown}`);
   }
 }
 

@@ -44,6 +44,7 @@ test("the blocks of the README are typed well, run one after the other and print
   writeFileSync(join(place, "tsconfig.json"), JSON.stringify(config));
   execFileSync(join(CLIENT, "node_modules", ".bin", "tsc"), ["-p", place], { stdio: "inherit" });
   const output = execFileSync(process.execPath, [join(place, "out", "readme.js")], {
+    cwd: folder.path,
     encoding: "utf8",
     timeout: 60_000,
   });

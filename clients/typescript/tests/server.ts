@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
-import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, connect as open } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -34,6 +34,19 @@ export function persistence(): "embedded" | "redis" {
   const name = process.env.CONFORMANCE_PERSISTENCE ?? "embedded";
   assert(name === "embedded" || name === "redis", `CONFORMANCE_PERSISTENCE must be embedded or redis, not ${name}`);
   return name;
+}
+
+/** The key of a caller that may do everything. */
+export const ALL_ROLES = "orderkey_test-only-all------------------------------";
+
+/** Whether the server identifies its callers in files that do not say so. */
+export const WITH_IDENTITIES = process.env.CONFORMANCE_IDENTITIES === "1";
+
+/** The callers of the scenarios, in a file that only this user can write. */
+export function identities(folder: string): string {
+  const copy = join(folder, "identities.toml");
+  writeFileSync(copy, readFileSync(join(ROOT, "clients", "conformance", "identities.toml")), { mode: 0o600 });
+  return copy;
 }
 
 export async function freePort(): Promise<number> {

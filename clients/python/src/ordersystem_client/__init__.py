@@ -11,17 +11,20 @@ from .commands import send
 from .errors import FieldViolation, OrderError, Precondition
 from .follow import Follow, follow_events, follow_order
 from .lists import list_orders
+from .tokens import AsyncTokenSource, TokenSource, token_file
 
 __all__ = [
     "CURRENCIES",
     "SERVICE_CONFIG",
     "AsyncMetadataSource",
+    "AsyncTokenSource",
     "FieldViolation",
     "Follow",
     "Metadata",
     "MetadataSource",
     "OrderError",
     "Precondition",
+    "TokenSource",
     "amount_of",
     "connect",
     "follow_events",
@@ -29,4 +32,5 @@ __all__ = [
     "list_orders",
     "money",
     "send",
+    "token_file",
 ]

@@ -27,6 +27,7 @@ from .commands import CommandT, fill_in_request_id
 from .errors import FieldViolation, OrderError, Precondition
 from .resume import ReplyT as StreamReplyT
 from .resume import Resume
+from .tokens import AsyncTokenSource, interceptors_for_asyncio
 
 if TYPE_CHECKING:
     from catga.orders.v1.history_pb2_grpc import OrderHistoryServiceAsyncStub
@@ -55,12 +56,18 @@ def connect(
     address: str,
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
+    *,
+    token: AsyncTokenSource | None = None,
 ) -> grpc.aio.Channel:
-    """Opens a channel to ``address`` (``host:port``), as ``ordersystem_client.connect`` does: ``async with connect(...) as channel``."""
+    """Opens a channel to ``address`` (``host:port``), as ``ordersystem_client.connect`` does: ``async with connect(...) as channel``.
+
+    The function that gives the ``token`` of each call may be a coroutine function.
+    """
     every_option = [*OPTIONS, *options]
+    interceptors = [] if token is None else interceptors_for_asyncio(token)
     if credentials is None:
-        return grpc.aio.insecure_channel(address, every_option)
-    return grpc.aio.secure_channel(address, credentials, every_option)
+        return grpc.aio.insecure_channel(address, every_option, interceptors=interceptors)
+    return grpc.aio.secure_channel(address, credentials, every_option, interceptors=interceptors)
 
 
 async def send(

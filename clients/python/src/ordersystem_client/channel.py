@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from .tokens import TokenSource, WithToken
+
 #: The gRPC service config of every channel, as JSON: queries are retried when the service is UNAVAILABLE, commands are not.
 #: Commands are retried by :func:`ordersystem_client.send`, which knows whether they have a request id.
 SERVICE_CONFIG = resources.files(__package__).joinpath("service_config.json").read_text("utf-8")
@@ -28,12 +30,19 @@ def connect(
     address: str,
     credentials: grpc.ChannelCredentials | None = None,
     options: Sequence[tuple[str, Any]] = (),
+    *,
+    token: TokenSource | None = None,
 ) -> grpc.Channel:
     """Opens a channel to ``address`` (``host:port``), in plain text without ``credentials``. Close it after use.
 
     ``options`` are gRPC's channel arguments, on top of those of the client.
+
+    ``token`` goes with each call: a text, or a function that is called for each call, such as that of
+    :func:`ordersystem_client.token_file`. Without ``credentials`` it is sent in plain text.
     """
     every_option = [*OPTIONS, *options]
     if credentials is None:
-        return grpc.insecure_channel(address, every_option)
-    return grpc.secure_channel(address, credentials, every_option)
+        channel = grpc.insecure_channel(address, every_option)
+    else:
+        channel = grpc.secure_channel(address, credentials, every_option)
+    return channel if token is None else grpc.intercept_channel(channel, WithToken(token))

@@ -17,7 +17,8 @@ pub struct OrderEvent {
     /// The idempotency key of the command that caused the event; empty if the command had none.
     #[prost(string, tag = "5")]
     pub request_id: ::prost::alloc::string::String,
-    /// The originator of the command, as given by the client; empty if not given.
+    /// The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+    /// has given; empty if not given.
     #[prost(string, tag = "6")]
     pub actor: ::prost::alloc::string::String,
     /// The customer of the order, repeated in every event so that consumers can filter without a lookup.
@@ -26,6 +27,14 @@ pub struct OrderEvent {
     /// The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
     #[prost(int32, tag = "8")]
     pub schema_version: i32,
+    /// The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+    /// Empty if not given, and where the service does not identify its callers.
+    #[prost(string, tag = "9")]
+    pub on_behalf_of: ::prost::alloc::string::String,
+    /// The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+    /// client gave none and the service does not trace.
+    #[prost(string, tag = "10")]
+    pub traceparent: ::prost::alloc::string::String,
     /// The change.
     #[prost(oneof = "order_event::Event", tags = "16, 17, 18, 19, 20")]
     pub event: ::core::option::Option<order_event::Event>,

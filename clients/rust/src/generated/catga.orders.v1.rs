@@ -226,7 +226,8 @@ pub struct CreateOrderRequest {
     /// If set, it must be 0: a new order has no revision yet.
     #[prost(int64, optional, tag = "2")]
     pub expected_revision: ::core::option::Option<i64>,
-    /// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+    /// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    /// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
     /// The customer: 1 to 128 characters.
@@ -277,7 +278,8 @@ pub struct PayOrderRequest {
     /// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
     #[prost(int64, optional, tag = "2")]
     pub expected_revision: ::core::option::Option<i64>,
-    /// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+    /// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    /// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
     /// The order to pay: a Snowflake id as a decimal string.
@@ -312,7 +314,8 @@ pub struct ShipOrderRequest {
     /// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
     #[prost(int64, optional, tag = "2")]
     pub expected_revision: ::core::option::Option<i64>,
-    /// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+    /// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    /// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
     /// The order to ship: a Snowflake id as a decimal string.
@@ -347,7 +350,8 @@ pub struct DeliverOrderRequest {
     /// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
     #[prost(int64, optional, tag = "2")]
     pub expected_revision: ::core::option::Option<i64>,
-    /// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+    /// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    /// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
     /// The order that was delivered: a Snowflake id as a decimal string.
@@ -376,7 +380,8 @@ pub struct CancelOrderRequest {
     /// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
     #[prost(int64, optional, tag = "2")]
     pub expected_revision: ::core::option::Option<i64>,
-    /// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+    /// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    /// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
     #[prost(string, tag = "3")]
     pub actor: ::prost::alloc::string::String,
     /// The order to cancel: a Snowflake id as a decimal string.
@@ -481,7 +486,8 @@ pub mod order_command_service_client {
     /// Changes orders. A command is atomic: either all of its events are appended to the log, or none.
     ///
     /// Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
-    /// same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+    /// same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry. Where the service
+    /// identifies its callers, a `request_id` belongs to its caller: the same id of two callers is two requests.
     ///
     /// Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
     /// the commit. A query given the returned `consistency_token` sees the command, on any node.
@@ -489,7 +495,9 @@ pub mod order_command_service_client {
     /// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
     ///
     /// * INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
-    /// * NOT_FOUND: ORDER_NOT_FOUND
+    /// * NOT_FOUND: ORDER_NOT_FOUND (also for an order of another customer, if the caller is a customer)
+    /// * PERMISSION_DENIED: ROLE_MISSING, CUSTOMER_NOT_ALLOWED (a customer places orders with its own customer id only), ACTOR_NOT_ALLOWED (the caller may not act
+    ///  for others)
     /// * FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
     /// * ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
     ///  winning; RetryInfo)
@@ -942,10 +950,13 @@ pub mod order_history_service_client {
     /// revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
     /// its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
     ///
+    /// Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
+    ///
     /// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
     ///
     /// * INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
     ///  another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    /// * PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
     /// * NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
     /// * RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
     /// * UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -1266,10 +1277,14 @@ pub mod order_query_service_client {
     ///
     /// Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
     ///
+    /// Customers: a caller with the role of a customer sees the orders of its own customer id only. Lists and totals have no others, and for a query by id
+    /// the others do not exist.
+    ///
     /// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
     ///
     /// * INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
     ///  another event log, or by this one before it lost events: repeat the query without it)
+    /// * PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer lists its own orders only)
     /// * NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
     /// * RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
     /// * UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)

@@ -23,7 +23,7 @@ pub struct GetServerInfoResponse {
     /// The message bus, as in --transport.
     #[prost(string, tag = "6")]
     pub transport: ::prost::alloc::string::String,
-    /// What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+    /// The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
     /// node has reached the store.
     #[prost(enumeration = "Durability", tag = "7")]
     pub durability: i32,
@@ -47,6 +47,12 @@ pub struct GetServerInfoResponse {
     /// Empty if there is nothing to explain, and while the durability is unknown.
     #[prost(string, tag = "13")]
     pub durability_detail: ::prost::alloc::string::String,
+    /// Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+    #[prost(string, tag = "14")]
+    pub authentication: ::prost::alloc::string::String,
+    /// A warning about dangerous access to this node, for people; empty if there is none.
+    #[prost(string, tag = "15")]
+    pub security_warning: ::prost::alloc::string::String,
 }
 /// The request of GetCluster.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -77,6 +83,9 @@ pub struct Cluster {
     /// The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
     #[prost(message, repeated, tag = "2")]
     pub nodes: ::prost::alloc::vec::Vec<ClusterNode>,
+    /// The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+    #[prost(message, repeated, tag = "3")]
+    pub takeovers: ::prost::alloc::vec::Vec<Takeover>,
 }
 /// One node of a cluster.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -105,6 +114,57 @@ pub struct ClusterNode {
     /// Whether it is the node that answers.
     #[prost(bool, tag = "8")]
     pub is_this_node: bool,
+}
+/// A change of the leader of a role.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Takeover {
+    /// When the node that answers noticed it: at once if it leads since then, otherwise within a few seconds.
+    #[prost(message, optional, tag = "1")]
+    pub noticed_at: ::core::option::Option<::prost_types::Timestamp>,
+    /// The role, as in ClusterNode.
+    #[prost(string, tag = "2")]
+    pub role: ::prost::alloc::string::String,
+    /// The name of the leader before.
+    #[prost(string, tag = "3")]
+    pub from_node: ::prost::alloc::string::String,
+    /// The name of the leader since then.
+    #[prost(string, tag = "4")]
+    pub to_node: ::prost::alloc::string::String,
+}
+/// The request of ListCircuitBreakers.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListCircuitBreakersRequest {}
+/// The reply of ListCircuitBreakers.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListCircuitBreakersResponse {
+    /// The breakers.
+    #[prost(message, repeated, tag = "1")]
+    pub circuit_breakers: ::prost::alloc::vec::Vec<CircuitBreaker>,
+}
+/// A circuit breaker, which refuses calls to a backend that keeps failing.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CircuitBreaker {
+    /// The backend: "store" (everything stored with the log), "transport" (the message bus), or "cache" (the shared cache).
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Its state.
+    #[prost(enumeration = "CircuitBreakerState", tag = "2")]
+    pub state: i32,
+    /// The number of failures in a row; 0 unless it is closed.
+    #[prost(int32, tag = "3")]
+    pub failures: i32,
+    /// The time until it lets a call pass, as a trial; 0 if the next call is one. Set only while it is open.
+    #[prost(message, optional, tag = "4")]
+    pub retry_after: ::core::option::Option<::prost_types::Duration>,
+    /// The number of failures in a row that open it.
+    #[prost(int32, tag = "5")]
+    pub failures_to_open: i32,
+    /// The number of successful trials that close it.
+    #[prost(int32, tag = "6")]
+    pub successes_to_close: i32,
+    /// How long it stays open.
+    #[prost(message, optional, tag = "7")]
+    pub open_for: ::core::option::Option<::prost_types::Duration>,
 }
 /// The limits of requests.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
@@ -255,7 +315,77 @@ pub struct RebuildProjectionsResponse {
     #[prost(bool, tag = "6")]
     pub joined: bool,
 }
-/// What an acknowledged command survives.
+/// The request of GetConfiguration.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetConfigurationRequest {}
+/// The reply of GetConfiguration.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct GetConfigurationResponse {
+    /// All settings, in the order of docs/configuration.md.
+    #[prost(message, repeated, tag = "1")]
+    pub settings: ::prost::alloc::vec::Vec<Setting>,
+}
+/// A setting of the node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Setting {
+    /// Its name, as its flag spells it: "node-id".
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// The section of docs/configuration.md that it is in.
+    #[prost(string, tag = "2")]
+    pub section: ::prost::alloc::string::String,
+    /// The value in use, as in a configuration file (TOML); a password in it is shown as "\*\*\*". Empty if it is optional and not set.
+    #[prost(string, tag = "3")]
+    pub value: ::prost::alloc::string::String,
+    /// Where the value comes from: "default", a flag, an environment variable, or a key in a configuration file.
+    #[prost(string, tag = "4")]
+    pub source: ::prost::alloc::string::String,
+    /// Whether it has its default, or is not set.
+    #[prost(bool, tag = "5")]
+    pub is_default: bool,
+}
+/// The filter of the log of a node.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct LogLevel {
+    /// The filter in effect, as in --log-level: a level (off, error, warn, info, debug, trace), or directives such as
+    /// "info,ordersystem::processors=debug".
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// The configured filter, which is in effect unless another one was set.
+    #[prost(string, tag = "2")]
+    pub configured_filter: ::prost::alloc::string::String,
+    /// When the configured filter applies again, by the clock of the node. Not set if it is in effect, and if the other one has no end.
+    #[prost(message, optional, tag = "3")]
+    pub reverts_at: ::core::option::Option<::prost_types::Timestamp>,
+}
+/// The request of GetLogLevel.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetLogLevelRequest {}
+/// The reply of GetLogLevel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct GetLogLevelResponse {
+    /// The current filter.
+    #[prost(message, optional, tag = "1")]
+    pub log_level: ::core::option::Option<LogLevel>,
+}
+/// The request of SetLogLevel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetLogLevelRequest {
+    /// The filter: at most 1024 bytes. Empty: the configured filter applies again.
+    #[prost(string, tag = "1")]
+    pub filter: ::prost::alloc::string::String,
+    /// The time after which the configured filter applies again: 1 s to 24 h. Not set: the filter has no end.
+    #[prost(message, optional, tag = "2")]
+    pub duration: ::core::option::Option<::prost_types::Duration>,
+}
+/// The reply of SetLogLevel.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct SetLogLevelResponse {
+    /// The filter as it is now.
+    #[prost(message, optional, tag = "1")]
+    pub log_level: ::core::option::Option<LogLevel>,
+}
+/// The failures that an acknowledged command survives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum Durability {
@@ -325,6 +455,43 @@ impl Mode {
             "MODE_UNSPECIFIED" => Some(Self::Unspecified),
             "MODE_STANDALONE" => Some(Self::Standalone),
             "MODE_CLUSTER" => Some(Self::Cluster),
+            _ => None,
+        }
+    }
+}
+/// The state of a circuit breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum CircuitBreakerState {
+    /// Unknown.
+    Unspecified = 0,
+    /// Calls pass.
+    Closed = 1,
+    /// Some calls pass, as trials of the backend.
+    HalfOpen = 2,
+    /// Calls are refused, until its time is over.
+    Open = 3,
+}
+impl CircuitBreakerState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CIRCUIT_BREAKER_STATE_UNSPECIFIED",
+            Self::Closed => "CIRCUIT_BREAKER_STATE_CLOSED",
+            Self::HalfOpen => "CIRCUIT_BREAKER_STATE_HALF_OPEN",
+            Self::Open => "CIRCUIT_BREAKER_STATE_OPEN",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CIRCUIT_BREAKER_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CIRCUIT_BREAKER_STATE_CLOSED" => Some(Self::Closed),
+            "CIRCUIT_BREAKER_STATE_HALF_OPEN" => Some(Self::HalfOpen),
+            "CIRCUIT_BREAKER_STATE_OPEN" => Some(Self::Open),
             _ => None,
         }
     }
@@ -531,6 +698,36 @@ pub mod system_service_client {
                 );
             self.inner.server_streaming(req, path, codec).await
         }
+        /// Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+        pub async fn list_circuit_breakers(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListCircuitBreakersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListCircuitBreakersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.SystemService/ListCircuitBreakers",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "catga.system.v1.SystemService",
+                        "ListCircuitBreakers",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated client implementations.
@@ -544,14 +741,16 @@ pub mod admin_service_client {
     )]
     use tonic::codegen::*;
     use tonic::codegen::http::Uri;
-    /// Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    /// --admin-port, and with --operators anyone every client.
+    /// Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    /// callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    /// every client.
     ///
     /// Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
     ///
     /// * PERMISSION_DENIED: OPERATORS_ONLY
     /// * INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     /// * NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    /// * FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     /// * RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     /// * UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
     ///  rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -734,6 +933,84 @@ pub mod admin_service_client {
                     GrpcMethod::new("catga.system.v1.AdminService", "RebuildProjections"),
                 );
             self.inner.server_streaming(req, path, codec).await
+        }
+        /// Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+        pub async fn get_configuration(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetConfigurationRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetConfigurationResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.AdminService/GetConfiguration",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("catga.system.v1.AdminService", "GetConfiguration"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Returns the filter of this node's log.
+        pub async fn get_log_level(
+            &mut self,
+            request: impl tonic::IntoRequest<super::GetLogLevelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::GetLogLevelResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.AdminService/GetLogLevel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("catga.system.v1.AdminService", "GetLogLevel"));
+            self.inner.unary(req, path, codec).await
+        }
+        /// Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+        /// restarts, and after SIGHUP, on which a node reads its configuration again.
+        pub async fn set_log_level(
+            &mut self,
+            request: impl tonic::IntoRequest<super::SetLogLevelRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::SetLogLevelResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/catga.system.v1.AdminService/SetLogLevel",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(GrpcMethod::new("catga.system.v1.AdminService", "SetLogLevel"));
+            self.inner.unary(req, path, codec).await
         }
     }
 }

@@ -189,13 +189,13 @@ async fn nothing_is_lost_when_a_wait_for_a_message_is_given_up() {
     let draining = failure(Code::Unavailable, vec![retry_info(300)]);
     let fake = FakeServer::start([messages(&[event("a")]).fail(draining), messages(&[event("b")]).open()]).await;
     let mut follow = follow_events(&history(&fake), request());
-    let mut came = Vec::new();
-    while came.len() < 2 {
+    let mut received = Vec::new();
+    while received.len() < 2 {
         if let Ok(message) = timeout(Duration::from_millis(20), follow.message()).await {
-            came.extend(message.unwrap());
+            received.extend(message.unwrap());
         }
     }
-    assert_eq!(came, [event("a"), event("b")]);
+    assert_eq!(received, [event("a"), event("b")]);
 }
 
 #[tokio::test]

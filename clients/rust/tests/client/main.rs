@@ -12,3 +12,4 @@ mod page;
 #[path = "../server/mod.rs"]
 mod server;
 mod tls;
+mod token;

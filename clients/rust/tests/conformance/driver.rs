@@ -1,6 +1,12 @@
 //! Runs the conformance scenarios with this client; clients/conformance/README.md says what each step means.
 
-use std::{collections::HashMap, future::Future, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ordersystem_client::{
     Channel, Command, Follow, OrderError, SendOptions,
@@ -25,7 +31,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::{
     matching::{Variables, check, resolve},
-    server::{Redis, Server, persistence, root},
+    server::{ALL_ROLES, Redis, Server, identities, persistence, root, with_identities},
 };
 
 const CALL_LIMIT_MS: u64 = 30_000;
@@ -113,23 +119,32 @@ fn code_name(code: tonic::Code) -> String {
 pub struct File {
     api: Api,
     server: Server,
+    /// With which its scenarios begin.
+    token: &'static str,
 }
 
 impl File {
     pub async fn start(api: &Api, content: &Value, folder: &Path, redis: Option<Arc<Redis>>, stem: &str) -> File {
-        let more: Vec<String> = content["server"]["args"].as_array().map_or_else(Vec::new, |arguments| {
+        let mut more: Vec<String> = content["server"]["args"].as_array().map_or_else(Vec::new, |arguments| {
             arguments.iter().map(|argument| argument.as_str().unwrap().to_owned()).collect()
         });
+        let is_asked = content["server"]["identities"] == true;
+        if is_asked || with_identities() {
+            more.extend(["--identities".to_owned(), identities(folder)]);
+        }
+        let token = if is_asked || !with_identities() { "" } else { ALL_ROLES };
         let mut server = Server::new(folder, redis, stem, &more);
         server.start().await;
-        File { api: api.clone(), server }
+        File { api: api.clone(), server, token }
     }
 
     /// Runs one scenario.
     pub async fn run(&mut self, steps: &[Value]) -> Result<(), String> {
+        let token = Arc::new(Mutex::new(self.token.to_owned()));
         let mut run = Run {
             api: self.api.clone(),
-            channel: connect(&self.server.address).unwrap(),
+            channel: channel(&self.server.address, &token),
+            token,
             server: &mut self.server,
             variables: Variables::new(),
             readers: HashMap::new(),
@@ -142,6 +157,12 @@ impl File {
         }
         Ok(())
     }
+}
+
+/// A channel that sends the current token of a scenario.
+fn channel(address: &str, token: &Arc<Mutex<String>>) -> Channel {
+    let token = Arc::clone(token);
+    connect(address).unwrap().with_token(move || Ok(token.lock().unwrap().clone()))
 }
 
 /// A message or the end of a stream.
@@ -160,7 +181,7 @@ struct Reader {
 
 impl Reader {
     async fn next(&mut self) -> Result<Item, String> {
-        let item = timeout(MESSAGE_LIMIT, self.items.recv()).await.map_err(|_| "nothing came in time")?;
+        let item = timeout(MESSAGE_LIMIT, self.items.recv()).await.map_err(|_| "no message in time")?;
         item.ok_or_else(|| "the stream has ended before".to_owned())
     }
 }
@@ -176,6 +197,7 @@ struct Run<'f> {
     api: Api,
     server: &'f mut Server,
     channel: Channel,
+    token: Arc<Mutex<String>>,
     variables: Variables,
     readers: HashMap<String, Reader>,
 }
@@ -183,7 +205,7 @@ struct Run<'f> {
 impl Run<'_> {
     async fn step(&mut self, step: &Value) -> Result<(), String> {
         let step = &resolve(step, &self.variables)?;
-        let kinds = ["call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server"];
+        let kinds = ["call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server", "token"];
         let kind = kinds.into_iter().find(|kind| step.get(kind).is_some()).ok_or("no known kind of step")?;
         let name = step[kind].as_str().unwrap_or_default();
         match kind {
@@ -206,7 +228,7 @@ impl Run<'_> {
                 for pattern in patterns {
                     match self.reader(name)?.next().await? {
                         Item::Message(message) => check(pattern, &message, &mut self.variables, "")?,
-                        other => return Err(format!("expected a message, came {other:?}")),
+                        other => return Err(format!("expected a message, got {other:?}")),
                     }
                 }
                 Ok(())
@@ -214,8 +236,12 @@ impl Run<'_> {
             "end" => match (self.reader(name)?.next().await?, step.get("error")) {
                 (Item::End, None) => Ok(()),
                 (Item::Error(error), Some(pattern)) => check(pattern, &error, &mut self.variables, ""),
-                (other, _) => Err(format!("came {other:?}")),
+                (other, _) => Err(format!("got {other:?}")),
             },
+            "token" => {
+                *self.token.lock().unwrap() = name.to_owned();
+                Ok(())
+            }
             "cancel" => self.readers.remove(name).map(drop).ok_or_else(|| format!("there is no {name}")),
             _ => self.control(name).await,
         }
@@ -241,7 +267,7 @@ impl Run<'_> {
 
     async fn start(&mut self) {
         self.server.start().await;
-        self.channel = connect(&self.server.address).unwrap();
+        self.channel = channel(&self.server.address, &self.token);
     }
 
     /// Matches the reply or the error view against the step.
@@ -252,8 +278,8 @@ impl Run<'_> {
                 check(&pattern, &reply, &mut self.variables, "")
             }
             (Err(error), Some(pattern)) => check(pattern, &error, &mut self.variables, ""),
-            (Ok(reply), Some(_)) => Err(format!("expected an error, came {reply}")),
-            (Err(error), None) => Err(format!("expected success, came {error}")),
+            (Ok(reply), Some(_)) => Err(format!("expected an error, got {reply}")),
+            (Err(error), None) => Err(format!("expected success, got {error}")),
         }
     }
 
@@ -271,7 +297,7 @@ impl Run<'_> {
             server.start().await;
         };
         let ((), outcome) = tokio::join!(starting, Self::unary(&self.api, &self.channel, kind, name, step));
-        self.channel = connect(&self.server.address).unwrap();
+        self.channel = channel(&self.server.address, &self.token);
         outcome
     }
 
@@ -321,6 +347,12 @@ impl Run<'_> {
             "catga.system.v1.SystemService/GetCluster" => {
                 call.once(async |request| system.get_cluster(request).await).await
             }
+            "catga.system.v1.SystemService/ListCircuitBreakers" => {
+                call.once(async |request| system.list_circuit_breakers(request).await).await
+            }
+            "catga.system.v1.AdminService/GetConfiguration" => {
+                call.once(async |request| admin.get_configuration(request).await).await
+            }
             "catga.system.v1.AdminService/ListDeadLetters" => {
                 call.once(async |request| admin.list_dead_letters(request).await).await
             }
@@ -329,6 +361,12 @@ impl Run<'_> {
             }
             "catga.system.v1.AdminService/DiscardDeadLetters" => {
                 call.once(async |request| admin.discard_dead_letters(request).await).await
+            }
+            "catga.system.v1.AdminService/GetLogLevel" => {
+                call.once(async |request| admin.get_log_level(request).await).await
+            }
+            "catga.system.v1.AdminService/SetLogLevel" => {
+                call.once(async |request| admin.set_log_level(request).await).await
             }
             "grpc.health.v1.Health/Check" => call.once(async |request| health.check(request).await).await,
             _ => Err(format!("the driver has no {name}")),

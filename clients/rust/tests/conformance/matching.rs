@@ -90,7 +90,7 @@ pub fn check(pattern: &Value, actual: &Value, saved: &mut Variables, path: &str)
     let differs = || {
         let place = if path.is_empty() { "the top" } else { path };
         let shown = if actual.is_null() { "nothing".to_owned() } else { actual.to_string() };
-        Err(format!("at {place}: expected {pattern}, came {shown}"))
+        Err(format!("at {place}: expected {pattern}, got {shown}"))
     };
     match (pattern, actual) {
         (Value::Object(entries), _) if entries.keys().any(|key| key.starts_with('$')) => {

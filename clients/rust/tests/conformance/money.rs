@@ -19,8 +19,8 @@ fn parts(case: &Value) -> Money {
     }
 }
 
-fn expect<T: PartialEq + std::fmt::Debug>(came: &T, expected: &T) -> Result<(), String> {
-    if came == expected { Ok(()) } else { Err(format!("expected {expected:?}, came {came:?}")) }
+fn expect<T: PartialEq + std::fmt::Debug>(actual: &T, expected: &T) -> Result<(), String> {
+    if actual == expected { Ok(()) } else { Err(format!("expected {expected:?}, got {actual:?}")) }
 }
 
 pub fn run_cases(suite: &mut Suite, path: &Path) {

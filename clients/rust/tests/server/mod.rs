@@ -35,6 +35,27 @@ pub fn persistence() -> String {
     name
 }
 
+/// The key of a caller that may do everything.
+#[allow(dead_code, reason = "not every test program uses it")]
+pub const ALL_ROLES: &str = "orderkey_test-only-all------------------------------";
+
+/// Whether the server identifies its callers in files that do not say so.
+#[allow(dead_code, reason = "not every test program uses it")]
+pub fn with_identities() -> bool {
+    env::var("CONFORMANCE_IDENTITIES").is_ok_and(|value| value == "1")
+}
+
+/// The callers of the scenarios, in a file that only this user can write.
+#[allow(dead_code, reason = "not every test program uses it")]
+pub fn identities(folder: &Path) -> String {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let copy = folder.join("identities.toml");
+    let content = fs::read(root().join("clients/conformance/identities.toml")).unwrap();
+    let mut file = fs::File::options().create(true).truncate(true).write(true).mode(0o600).open(&copy).unwrap();
+    file.write_all(&content).unwrap();
+    copy.to_str().unwrap().to_owned()
+}
+
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }

@@ -41,12 +41,19 @@ type OrderEvent struct {
 	RecordedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=recorded_at,json=recordedAt,proto3" json:"recorded_at,omitempty"`
 	// The idempotency key of the command that caused the event; empty if the command had none.
 	RequestId string `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
-	// The originator of the command, as given by the client; empty if not given.
+	// The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+	// has given; empty if not given.
 	Actor string `protobuf:"bytes,6,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The customer of the order, repeated in every event so that consumers can filter without a lookup.
 	CustomerId string `protobuf:"bytes,7,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
 	// The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know.
 	SchemaVersion int32 `protobuf:"varint,8,opt,name=schema_version,json=schemaVersion,proto3" json:"schema_version,omitempty"`
+	// The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+	// Empty if not given, and where the service does not identify its callers.
+	OnBehalfOf string `protobuf:"bytes,9,opt,name=on_behalf_of,json=onBehalfOf,proto3" json:"on_behalf_of,omitempty"`
+	// The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+	// client gave none and the service does not trace.
+	Traceparent string `protobuf:"bytes,10,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// The change.
 	//
 	// Types that are valid to be assigned to Event:
@@ -145,6 +152,20 @@ func (x *OrderEvent) GetSchemaVersion() int32 {
 		return x.SchemaVersion
 	}
 	return 0
+}
+
+func (x *OrderEvent) GetOnBehalfOf() string {
+	if x != nil {
+		return x.OnBehalfOf
+	}
+	return ""
+}
+
+func (x *OrderEvent) GetTraceparent() string {
+	if x != nil {
+		return x.Traceparent
+	}
+	return ""
 }
 
 func (x *OrderEvent) GetEvent() isOrderEvent_Event {
@@ -596,7 +617,7 @@ var File_catga_events_v1_events_proto protoreflect.FileDescriptor
 
 const file_catga_events_v1_events_proto_rawDesc = "" +
 	"\n" +
-	"\x1ccatga/events/v1/events.proto\x12\x0fcatga.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x82\x05\n" +
+	"\x1ccatga/events/v1/events.proto\x12\x0fcatga.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xc6\x05\n" +
 	"\n" +
 	"OrderEvent\x12\x19\n" +
 	"\bevent_id\x18\x01 \x01(\tR\aeventId\x12\x19\n" +
@@ -609,7 +630,11 @@ const file_catga_events_v1_events_proto_rawDesc = "" +
 	"\x05actor\x18\x06 \x01(\tR\x05actor\x12\x1f\n" +
 	"\vcustomer_id\x18\a \x01(\tR\n" +
 	"customerId\x12%\n" +
-	"\x0eschema_version\x18\b \x01(\x05R\rschemaVersion\x12D\n" +
+	"\x0eschema_version\x18\b \x01(\x05R\rschemaVersion\x12 \n" +
+	"\fon_behalf_of\x18\t \x01(\tR\n" +
+	"onBehalfOf\x12 \n" +
+	"\vtraceparent\x18\n" +
+	" \x01(\tR\vtraceparent\x12D\n" +
 	"\rorder_created\x18\x10 \x01(\v2\x1d.catga.events.v1.OrderCreatedH\x00R\forderCreated\x12;\n" +
 	"\n" +
 	"order_paid\x18\x11 \x01(\v2\x1a.catga.events.v1.OrderPaidH\x00R\torderPaid\x12D\n" +

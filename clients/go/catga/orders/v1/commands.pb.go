@@ -33,7 +33,8 @@ type CreateOrderRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// If set, it must be 0: a new order has no revision yet.
 	ExpectedRevision *int64 `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+	// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+	// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The customer: 1 to 128 characters.
 	CustomerId string `protobuf:"bytes,4,opt,name=customer_id,json=customerId,proto3" json:"customer_id,omitempty"`
@@ -261,7 +262,8 @@ type PayOrderRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
 	ExpectedRevision *int64 `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+	// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+	// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The order to pay: a Snowflake id as a decimal string.
 	OrderId string `protobuf:"bytes,4,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
@@ -416,7 +418,8 @@ type ShipOrderRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
 	ExpectedRevision *int64 `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+	// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+	// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The order to ship: a Snowflake id as a decimal string.
 	OrderId string `protobuf:"bytes,4,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
@@ -571,7 +574,8 @@ type DeliverOrderRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
 	ExpectedRevision *int64 `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+	// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+	// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The order that was delivered: a Snowflake id as a decimal string.
 	OrderId       string `protobuf:"bytes,4,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
@@ -708,7 +712,8 @@ type CancelOrderRequest struct {
 	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision.
 	ExpectedRevision *int64 `protobuf:"varint,2,opt,name=expected_revision,json=expectedRevision,proto3,oneof" json:"expected_revision,omitempty"`
-	// The originator of the command, recorded in its events: at most 128 characters, may be empty.
+	// The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+	// verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
 	Actor string `protobuf:"bytes,3,opt,name=actor,proto3" json:"actor,omitempty"`
 	// The order to cancel: a Snowflake id as a decimal string.
 	OrderId string `protobuf:"bytes,4,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`

@@ -36,7 +36,8 @@ const (
 // Changes orders. A command is atomic: either all of its events are appended to the log, or none.
 //
 // Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
-// same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+// same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry. Where the service
+// identifies its callers, a `request_id` belongs to its caller: the same id of two callers is two requests.
 //
 // Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
 // the commit. A query given the returned `consistency_token` sees the command, on any node.
@@ -44,7 +45,9 @@ const (
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 //
 //   - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
-//   - NOT_FOUND: ORDER_NOT_FOUND
+//   - NOT_FOUND: ORDER_NOT_FOUND (also for an order of another customer, if the caller is a customer)
+//   - PERMISSION_DENIED: ROLE_MISSING, CUSTOMER_NOT_ALLOWED (a customer places orders with its own customer id only), ACTOR_NOT_ALLOWED (the caller may not act
+//     for others)
 //   - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
 //   - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
 //     winning; RetryInfo)
@@ -150,7 +153,8 @@ type OrderCommandService_ExecuteCommandsClient = grpc.BidiStreamingClient[Execut
 // Changes orders. A command is atomic: either all of its events are appended to the log, or none.
 //
 // Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
-// same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+// same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry. Where the service
+// identifies its callers, a `request_id` belongs to its caller: the same id of two callers is two requests.
 //
 // Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
 // the commit. A query given the returned `consistency_token` sees the command, on any node.
@@ -158,7 +162,9 @@ type OrderCommandService_ExecuteCommandsClient = grpc.BidiStreamingClient[Execut
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 //
 //   - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
-//   - NOT_FOUND: ORDER_NOT_FOUND
+//   - NOT_FOUND: ORDER_NOT_FOUND (also for an order of another customer, if the caller is a customer)
+//   - PERMISSION_DENIED: ROLE_MISSING, CUSTOMER_NOT_ALLOWED (a customer places orders with its own customer id only), ACTOR_NOT_ALLOWED (the caller may not act
+//     for others)
 //   - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
 //   - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
 //     winning; RetryInfo)

@@ -25,7 +25,7 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// What an acknowledged command survives.
+// The failures that an acknowledged command survives.
 type Durability int32
 
 const (
@@ -139,6 +139,63 @@ func (Mode) EnumDescriptor() ([]byte, []int) {
 	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{1}
 }
 
+// The state of a circuit breaker.
+type CircuitBreakerState int32
+
+const (
+	// Unknown.
+	CircuitBreakerState_CIRCUIT_BREAKER_STATE_UNSPECIFIED CircuitBreakerState = 0
+	// Calls pass.
+	CircuitBreakerState_CIRCUIT_BREAKER_STATE_CLOSED CircuitBreakerState = 1
+	// Some calls pass, as trials of the backend.
+	CircuitBreakerState_CIRCUIT_BREAKER_STATE_HALF_OPEN CircuitBreakerState = 2
+	// Calls are refused, until its time is over.
+	CircuitBreakerState_CIRCUIT_BREAKER_STATE_OPEN CircuitBreakerState = 3
+)
+
+// Enum value maps for CircuitBreakerState.
+var (
+	CircuitBreakerState_name = map[int32]string{
+		0: "CIRCUIT_BREAKER_STATE_UNSPECIFIED",
+		1: "CIRCUIT_BREAKER_STATE_CLOSED",
+		2: "CIRCUIT_BREAKER_STATE_HALF_OPEN",
+		3: "CIRCUIT_BREAKER_STATE_OPEN",
+	}
+	CircuitBreakerState_value = map[string]int32{
+		"CIRCUIT_BREAKER_STATE_UNSPECIFIED": 0,
+		"CIRCUIT_BREAKER_STATE_CLOSED":      1,
+		"CIRCUIT_BREAKER_STATE_HALF_OPEN":   2,
+		"CIRCUIT_BREAKER_STATE_OPEN":        3,
+	}
+)
+
+func (x CircuitBreakerState) Enum() *CircuitBreakerState {
+	p := new(CircuitBreakerState)
+	*p = x
+	return p
+}
+
+func (x CircuitBreakerState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CircuitBreakerState) Descriptor() protoreflect.EnumDescriptor {
+	return file_catga_system_v1_system_proto_enumTypes[2].Descriptor()
+}
+
+func (CircuitBreakerState) Type() protoreflect.EnumType {
+	return &file_catga_system_v1_system_proto_enumTypes[2]
+}
+
+func (x CircuitBreakerState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CircuitBreakerState.Descriptor instead.
+func (CircuitBreakerState) EnumDescriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{2}
+}
+
 // The phase of a rebuild.
 type RebuildPhase int32
 
@@ -180,11 +237,11 @@ func (x RebuildPhase) String() string {
 }
 
 func (RebuildPhase) Descriptor() protoreflect.EnumDescriptor {
-	return file_catga_system_v1_system_proto_enumTypes[2].Descriptor()
+	return file_catga_system_v1_system_proto_enumTypes[3].Descriptor()
 }
 
 func (RebuildPhase) Type() protoreflect.EnumType {
-	return &file_catga_system_v1_system_proto_enumTypes[2]
+	return &file_catga_system_v1_system_proto_enumTypes[3]
 }
 
 func (x RebuildPhase) Number() protoreflect.EnumNumber {
@@ -193,7 +250,7 @@ func (x RebuildPhase) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use RebuildPhase.Descriptor instead.
 func (RebuildPhase) EnumDescriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{2}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{3}
 }
 
 // The request of GetServerInfo.
@@ -248,7 +305,7 @@ type GetServerInfoResponse struct {
 	Persistence string `protobuf:"bytes,5,opt,name=persistence,proto3" json:"persistence,omitempty"`
 	// The message bus, as in --transport.
 	Transport string `protobuf:"bytes,6,opt,name=transport,proto3" json:"transport,omitempty"`
-	// What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+	// The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
 	// node has reached the store.
 	Durability Durability `protobuf:"varint,7,opt,name=durability,proto3,enum=catga.system.v1.Durability" json:"durability,omitempty"`
 	// The limits of requests.
@@ -265,8 +322,12 @@ type GetServerInfoResponse struct {
 	// An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
 	// Empty if there is nothing to explain, and while the durability is unknown.
 	DurabilityDetail string `protobuf:"bytes,13,opt,name=durability_detail,json=durabilityDetail,proto3" json:"durability_detail,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+	Authentication string `protobuf:"bytes,14,opt,name=authentication,proto3" json:"authentication,omitempty"`
+	// A warning about dangerous access to this node, for people; empty if there is none.
+	SecurityWarning string `protobuf:"bytes,15,opt,name=security_warning,json=securityWarning,proto3" json:"security_warning,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *GetServerInfoResponse) Reset() {
@@ -386,6 +447,20 @@ func (x *GetServerInfoResponse) GetWorkerId() int32 {
 func (x *GetServerInfoResponse) GetDurabilityDetail() string {
 	if x != nil {
 		return x.DurabilityDetail
+	}
+	return ""
+}
+
+func (x *GetServerInfoResponse) GetAuthentication() string {
+	if x != nil {
+		return x.Authentication
+	}
+	return ""
+}
+
+func (x *GetServerInfoResponse) GetSecurityWarning() string {
+	if x != nil {
+		return x.SecurityWarning
 	}
 	return ""
 }
@@ -562,7 +637,9 @@ type Cluster struct {
 	// The mode of the node that answers.
 	Mode Mode `protobuf:"varint,1,opt,name=mode,proto3,enum=catga.system.v1.Mode" json:"mode,omitempty"`
 	// The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later.
-	Nodes         []*ClusterNode `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	Nodes []*ClusterNode `protobuf:"bytes,2,rep,name=nodes,proto3" json:"nodes,omitempty"`
+	// The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+	Takeovers     []*Takeover `protobuf:"bytes,3,rep,name=takeovers,proto3" json:"takeovers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -607,6 +684,13 @@ func (x *Cluster) GetMode() Mode {
 func (x *Cluster) GetNodes() []*ClusterNode {
 	if x != nil {
 		return x.Nodes
+	}
+	return nil
+}
+
+func (x *Cluster) GetTakeovers() []*Takeover {
+	if x != nil {
+		return x.Takeovers
 	}
 	return nil
 }
@@ -720,6 +804,262 @@ func (x *ClusterNode) GetIsThisNode() bool {
 	return false
 }
 
+// A change of the leader of a role.
+type Takeover struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When the node that answers noticed it: at once if it leads since then, otherwise within a few seconds.
+	NoticedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=noticed_at,json=noticedAt,proto3" json:"noticed_at,omitempty"`
+	// The role, as in ClusterNode.
+	Role string `protobuf:"bytes,2,opt,name=role,proto3" json:"role,omitempty"`
+	// The name of the leader before.
+	FromNode string `protobuf:"bytes,3,opt,name=from_node,json=fromNode,proto3" json:"from_node,omitempty"`
+	// The name of the leader since then.
+	ToNode        string `protobuf:"bytes,4,opt,name=to_node,json=toNode,proto3" json:"to_node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Takeover) Reset() {
+	*x = Takeover{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Takeover) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Takeover) ProtoMessage() {}
+
+func (x *Takeover) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Takeover.ProtoReflect.Descriptor instead.
+func (*Takeover) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Takeover) GetNoticedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.NoticedAt
+	}
+	return nil
+}
+
+func (x *Takeover) GetRole() string {
+	if x != nil {
+		return x.Role
+	}
+	return ""
+}
+
+func (x *Takeover) GetFromNode() string {
+	if x != nil {
+		return x.FromNode
+	}
+	return ""
+}
+
+func (x *Takeover) GetToNode() string {
+	if x != nil {
+		return x.ToNode
+	}
+	return ""
+}
+
+// The request of ListCircuitBreakers.
+type ListCircuitBreakersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListCircuitBreakersRequest) Reset() {
+	*x = ListCircuitBreakersRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCircuitBreakersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCircuitBreakersRequest) ProtoMessage() {}
+
+func (x *ListCircuitBreakersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCircuitBreakersRequest.ProtoReflect.Descriptor instead.
+func (*ListCircuitBreakersRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{9}
+}
+
+// The reply of ListCircuitBreakers.
+type ListCircuitBreakersResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The breakers.
+	CircuitBreakers []*CircuitBreaker `protobuf:"bytes,1,rep,name=circuit_breakers,json=circuitBreakers,proto3" json:"circuit_breakers,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
+}
+
+func (x *ListCircuitBreakersResponse) Reset() {
+	*x = ListCircuitBreakersResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListCircuitBreakersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListCircuitBreakersResponse) ProtoMessage() {}
+
+func (x *ListCircuitBreakersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListCircuitBreakersResponse.ProtoReflect.Descriptor instead.
+func (*ListCircuitBreakersResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *ListCircuitBreakersResponse) GetCircuitBreakers() []*CircuitBreaker {
+	if x != nil {
+		return x.CircuitBreakers
+	}
+	return nil
+}
+
+// A circuit breaker, which refuses calls to a backend that keeps failing.
+type CircuitBreaker struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The backend: "store" (everything stored with the log), "transport" (the message bus), or "cache" (the shared cache).
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Its state.
+	State CircuitBreakerState `protobuf:"varint,2,opt,name=state,proto3,enum=catga.system.v1.CircuitBreakerState" json:"state,omitempty"`
+	// The number of failures in a row; 0 unless it is closed.
+	Failures int32 `protobuf:"varint,3,opt,name=failures,proto3" json:"failures,omitempty"`
+	// The time until it lets a call pass, as a trial; 0 if the next call is one. Set only while it is open.
+	RetryAfter *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	// The number of failures in a row that open it.
+	FailuresToOpen int32 `protobuf:"varint,5,opt,name=failures_to_open,json=failuresToOpen,proto3" json:"failures_to_open,omitempty"`
+	// The number of successful trials that close it.
+	SuccessesToClose int32 `protobuf:"varint,6,opt,name=successes_to_close,json=successesToClose,proto3" json:"successes_to_close,omitempty"`
+	// How long it stays open.
+	OpenFor       *durationpb.Duration `protobuf:"bytes,7,opt,name=open_for,json=openFor,proto3" json:"open_for,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CircuitBreaker) Reset() {
+	*x = CircuitBreaker{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CircuitBreaker) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CircuitBreaker) ProtoMessage() {}
+
+func (x *CircuitBreaker) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CircuitBreaker.ProtoReflect.Descriptor instead.
+func (*CircuitBreaker) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *CircuitBreaker) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *CircuitBreaker) GetState() CircuitBreakerState {
+	if x != nil {
+		return x.State
+	}
+	return CircuitBreakerState_CIRCUIT_BREAKER_STATE_UNSPECIFIED
+}
+
+func (x *CircuitBreaker) GetFailures() int32 {
+	if x != nil {
+		return x.Failures
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetRetryAfter() *durationpb.Duration {
+	if x != nil {
+		return x.RetryAfter
+	}
+	return nil
+}
+
+func (x *CircuitBreaker) GetFailuresToOpen() int32 {
+	if x != nil {
+		return x.FailuresToOpen
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetSuccessesToClose() int32 {
+	if x != nil {
+		return x.SuccessesToClose
+	}
+	return 0
+}
+
+func (x *CircuitBreaker) GetOpenFor() *durationpb.Duration {
+	if x != nil {
+		return x.OpenFor
+	}
+	return nil
+}
+
 // The limits of requests.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -750,7 +1090,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[8]
+	mi := &file_catga_system_v1_system_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -762,7 +1102,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[8]
+	mi := &file_catga_system_v1_system_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -775,7 +1115,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{8}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Limits) GetMaxMessageBytes() int64 {
@@ -863,7 +1203,7 @@ type ListDeadLettersRequest struct {
 
 func (x *ListDeadLettersRequest) Reset() {
 	*x = ListDeadLettersRequest{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[9]
+	mi := &file_catga_system_v1_system_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +1215,7 @@ func (x *ListDeadLettersRequest) String() string {
 func (*ListDeadLettersRequest) ProtoMessage() {}
 
 func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[9]
+	mi := &file_catga_system_v1_system_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1228,7 @@ func (x *ListDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{9}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDeadLettersRequest) GetHandler() string {
@@ -925,7 +1265,7 @@ type ListDeadLettersResponse struct {
 
 func (x *ListDeadLettersResponse) Reset() {
 	*x = ListDeadLettersResponse{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[10]
+	mi := &file_catga_system_v1_system_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -937,7 +1277,7 @@ func (x *ListDeadLettersResponse) String() string {
 func (*ListDeadLettersResponse) ProtoMessage() {}
 
 func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[10]
+	mi := &file_catga_system_v1_system_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -950,7 +1290,7 @@ func (x *ListDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ListDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{10}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListDeadLettersResponse) GetDeadLetters() []*DeadLetter {
@@ -990,7 +1330,7 @@ type DeadLetter struct {
 
 func (x *DeadLetter) Reset() {
 	*x = DeadLetter{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[11]
+	mi := &file_catga_system_v1_system_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1002,7 +1342,7 @@ func (x *DeadLetter) String() string {
 func (*DeadLetter) ProtoMessage() {}
 
 func (x *DeadLetter) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[11]
+	mi := &file_catga_system_v1_system_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1015,7 +1355,7 @@ func (x *DeadLetter) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeadLetter.ProtoReflect.Descriptor instead.
 func (*DeadLetter) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{11}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *DeadLetter) GetEventId() string {
@@ -1082,7 +1422,7 @@ type ReplayDeadLettersRequest struct {
 
 func (x *ReplayDeadLettersRequest) Reset() {
 	*x = ReplayDeadLettersRequest{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[12]
+	mi := &file_catga_system_v1_system_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1434,7 @@ func (x *ReplayDeadLettersRequest) String() string {
 func (*ReplayDeadLettersRequest) ProtoMessage() {}
 
 func (x *ReplayDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[12]
+	mi := &file_catga_system_v1_system_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1447,7 @@ func (x *ReplayDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*ReplayDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{12}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReplayDeadLettersRequest) GetHandler() string {
@@ -1142,7 +1482,7 @@ type ReplayDeadLettersResponse struct {
 
 func (x *ReplayDeadLettersResponse) Reset() {
 	*x = ReplayDeadLettersResponse{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[13]
+	mi := &file_catga_system_v1_system_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1154,7 +1494,7 @@ func (x *ReplayDeadLettersResponse) String() string {
 func (*ReplayDeadLettersResponse) ProtoMessage() {}
 
 func (x *ReplayDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[13]
+	mi := &file_catga_system_v1_system_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1167,7 +1507,7 @@ func (x *ReplayDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*ReplayDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{13}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReplayDeadLettersResponse) GetReplayed() int32 {
@@ -1192,7 +1532,7 @@ type DiscardDeadLettersRequest struct {
 
 func (x *DiscardDeadLettersRequest) Reset() {
 	*x = DiscardDeadLettersRequest{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[14]
+	mi := &file_catga_system_v1_system_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1544,7 @@ func (x *DiscardDeadLettersRequest) String() string {
 func (*DiscardDeadLettersRequest) ProtoMessage() {}
 
 func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[14]
+	mi := &file_catga_system_v1_system_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1557,7 @@ func (x *DiscardDeadLettersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersRequest.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersRequest) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{14}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DiscardDeadLettersRequest) GetHandler() string {
@@ -1252,7 +1592,7 @@ type DiscardDeadLettersResponse struct {
 
 func (x *DiscardDeadLettersResponse) Reset() {
 	*x = DiscardDeadLettersResponse{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[15]
+	mi := &file_catga_system_v1_system_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1264,7 +1604,7 @@ func (x *DiscardDeadLettersResponse) String() string {
 func (*DiscardDeadLettersResponse) ProtoMessage() {}
 
 func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[15]
+	mi := &file_catga_system_v1_system_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1277,7 +1617,7 @@ func (x *DiscardDeadLettersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiscardDeadLettersResponse.ProtoReflect.Descriptor instead.
 func (*DiscardDeadLettersResponse) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{15}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DiscardDeadLettersResponse) GetDiscarded() int32 {
@@ -1296,7 +1636,7 @@ type RebuildProjectionsRequest struct {
 
 func (x *RebuildProjectionsRequest) Reset() {
 	*x = RebuildProjectionsRequest{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[16]
+	mi := &file_catga_system_v1_system_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1308,7 +1648,7 @@ func (x *RebuildProjectionsRequest) String() string {
 func (*RebuildProjectionsRequest) ProtoMessage() {}
 
 func (x *RebuildProjectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[16]
+	mi := &file_catga_system_v1_system_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1321,7 +1661,7 @@ func (x *RebuildProjectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildProjectionsRequest.ProtoReflect.Descriptor instead.
 func (*RebuildProjectionsRequest) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{16}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{20}
 }
 
 // One message of RebuildProjections: the progress of the rebuild, at least once per second. If the rebuild fails, the call ends with
@@ -1346,7 +1686,7 @@ type RebuildProjectionsResponse struct {
 
 func (x *RebuildProjectionsResponse) Reset() {
 	*x = RebuildProjectionsResponse{}
-	mi := &file_catga_system_v1_system_proto_msgTypes[17]
+	mi := &file_catga_system_v1_system_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1358,7 +1698,7 @@ func (x *RebuildProjectionsResponse) String() string {
 func (*RebuildProjectionsResponse) ProtoMessage() {}
 
 func (x *RebuildProjectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_catga_system_v1_system_proto_msgTypes[17]
+	mi := &file_catga_system_v1_system_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1371,7 +1711,7 @@ func (x *RebuildProjectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebuildProjectionsResponse.ProtoReflect.Descriptor instead.
 func (*RebuildProjectionsResponse) Descriptor() ([]byte, []int) {
-	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{17}
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RebuildProjectionsResponse) GetPhase() RebuildPhase {
@@ -1416,12 +1756,426 @@ func (x *RebuildProjectionsResponse) GetJoined() bool {
 	return false
 }
 
+// The request of GetConfiguration.
+type GetConfigurationRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationRequest) Reset() {
+	*x = GetConfigurationRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationRequest) ProtoMessage() {}
+
+func (x *GetConfigurationRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationRequest.ProtoReflect.Descriptor instead.
+func (*GetConfigurationRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{22}
+}
+
+// The reply of GetConfiguration.
+type GetConfigurationResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// All settings, in the order of docs/configuration.md.
+	Settings      []*Setting `protobuf:"bytes,1,rep,name=settings,proto3" json:"settings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetConfigurationResponse) Reset() {
+	*x = GetConfigurationResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetConfigurationResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetConfigurationResponse) ProtoMessage() {}
+
+func (x *GetConfigurationResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetConfigurationResponse.ProtoReflect.Descriptor instead.
+func (*GetConfigurationResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *GetConfigurationResponse) GetSettings() []*Setting {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
+// A setting of the node.
+type Setting struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name, as its flag spells it: "node-id".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// The section of docs/configuration.md that it is in.
+	Section string `protobuf:"bytes,2,opt,name=section,proto3" json:"section,omitempty"`
+	// The value in use, as in a configuration file (TOML); a password in it is shown as "***". Empty if it is optional and not set.
+	Value string `protobuf:"bytes,3,opt,name=value,proto3" json:"value,omitempty"`
+	// Where the value comes from: "default", a flag, an environment variable, or a key in a configuration file.
+	Source string `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
+	// Whether it has its default, or is not set.
+	IsDefault     bool `protobuf:"varint,5,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Setting) Reset() {
+	*x = Setting{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Setting) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Setting) ProtoMessage() {}
+
+func (x *Setting) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Setting.ProtoReflect.Descriptor instead.
+func (*Setting) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *Setting) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Setting) GetSection() string {
+	if x != nil {
+		return x.Section
+	}
+	return ""
+}
+
+func (x *Setting) GetValue() string {
+	if x != nil {
+		return x.Value
+	}
+	return ""
+}
+
+func (x *Setting) GetSource() string {
+	if x != nil {
+		return x.Source
+	}
+	return ""
+}
+
+func (x *Setting) GetIsDefault() bool {
+	if x != nil {
+		return x.IsDefault
+	}
+	return false
+}
+
+// The filter of the log of a node.
+type LogLevel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The filter in effect, as in --log-level: a level (off, error, warn, info, debug, trace), or directives such as
+	// "info,ordersystem::processors=debug".
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The configured filter, which is in effect unless another one was set.
+	ConfiguredFilter string `protobuf:"bytes,2,opt,name=configured_filter,json=configuredFilter,proto3" json:"configured_filter,omitempty"`
+	// When the configured filter applies again, by the clock of the node. Not set if it is in effect, and if the other one has no end.
+	RevertsAt     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=reverts_at,json=revertsAt,proto3" json:"reverts_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *LogLevel) Reset() {
+	*x = LogLevel{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *LogLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*LogLevel) ProtoMessage() {}
+
+func (x *LogLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use LogLevel.ProtoReflect.Descriptor instead.
+func (*LogLevel) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *LogLevel) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *LogLevel) GetConfiguredFilter() string {
+	if x != nil {
+		return x.ConfiguredFilter
+	}
+	return ""
+}
+
+func (x *LogLevel) GetRevertsAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RevertsAt
+	}
+	return nil
+}
+
+// The request of GetLogLevel.
+type GetLogLevelRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLogLevelRequest) Reset() {
+	*x = GetLogLevelRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLogLevelRequest) ProtoMessage() {}
+
+func (x *GetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*GetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{26}
+}
+
+// The reply of GetLogLevel.
+type GetLogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The current filter.
+	LogLevel      *LogLevel `protobuf:"bytes,1,opt,name=log_level,json=logLevel,proto3" json:"log_level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetLogLevelResponse) Reset() {
+	*x = GetLogLevelResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetLogLevelResponse) ProtoMessage() {}
+
+func (x *GetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*GetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *GetLogLevelResponse) GetLogLevel() *LogLevel {
+	if x != nil {
+		return x.LogLevel
+	}
+	return nil
+}
+
+// The request of SetLogLevel.
+type SetLogLevelRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The filter: at most 1024 bytes. Empty: the configured filter applies again.
+	Filter string `protobuf:"bytes,1,opt,name=filter,proto3" json:"filter,omitempty"`
+	// The time after which the configured filter applies again: 1 s to 24 h. Not set: the filter has no end.
+	Duration      *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3" json:"duration,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelRequest) Reset() {
+	*x = SetLogLevelRequest{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelRequest) ProtoMessage() {}
+
+func (x *SetLogLevelRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelRequest.ProtoReflect.Descriptor instead.
+func (*SetLogLevelRequest) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SetLogLevelRequest) GetFilter() string {
+	if x != nil {
+		return x.Filter
+	}
+	return ""
+}
+
+func (x *SetLogLevelRequest) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+// The reply of SetLogLevel.
+type SetLogLevelResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The filter as it is now.
+	LogLevel      *LogLevel `protobuf:"bytes,1,opt,name=log_level,json=logLevel,proto3" json:"log_level,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetLogLevelResponse) Reset() {
+	*x = SetLogLevelResponse{}
+	mi := &file_catga_system_v1_system_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetLogLevelResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetLogLevelResponse) ProtoMessage() {}
+
+func (x *SetLogLevelResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_catga_system_v1_system_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetLogLevelResponse.ProtoReflect.Descriptor instead.
+func (*SetLogLevelResponse) Descriptor() ([]byte, []int) {
+	return file_catga_system_v1_system_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *SetLogLevelResponse) GetLogLevel() *LogLevel {
+	if x != nil {
+		return x.LogLevel
+	}
+	return nil
+}
+
 var File_catga_system_v1_system_proto protoreflect.FileDescriptor
 
 const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\n" +
 	"\x1ccatga/system/v1/system.proto\x12\x0fcatga.system.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x16\n" +
-	"\x14GetServerInfoRequest\"\x95\x04\n" +
+	"\x14GetServerInfoRequest\"\xe8\x04\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aservice\x18\x01 \x01(\tR\aservice\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x12\n" +
@@ -1439,16 +2193,19 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	" \x01(\v2\x19.google.protobuf.DurationR\x06uptime\x12#\n" +
 	"\rdatacenter_id\x18\v \x01(\x05R\fdatacenterId\x12\x1b\n" +
 	"\tworker_id\x18\f \x01(\x05R\bworkerId\x12+\n" +
-	"\x11durability_detail\x18\r \x01(\tR\x10durabilityDetail\"\x13\n" +
+	"\x11durability_detail\x18\r \x01(\tR\x10durabilityDetail\x12&\n" +
+	"\x0eauthentication\x18\x0e \x01(\tR\x0eauthentication\x12)\n" +
+	"\x10security_warning\x18\x0f \x01(\tR\x0fsecurityWarning\"\x13\n" +
 	"\x11GetClusterRequest\"H\n" +
 	"\x12GetClusterResponse\x122\n" +
 	"\acluster\x18\x01 \x01(\v2\x18.catga.system.v1.ClusterR\acluster\"\x15\n" +
 	"\x13WatchClusterRequest\"J\n" +
 	"\x14WatchClusterResponse\x122\n" +
-	"\acluster\x18\x01 \x01(\v2\x18.catga.system.v1.ClusterR\acluster\"h\n" +
+	"\acluster\x18\x01 \x01(\v2\x18.catga.system.v1.ClusterR\acluster\"\xa1\x01\n" +
 	"\aCluster\x12)\n" +
 	"\x04mode\x18\x01 \x01(\x0e2\x15.catga.system.v1.ModeR\x04mode\x122\n" +
-	"\x05nodes\x18\x02 \x03(\v2\x1c.catga.system.v1.ClusterNodeR\x05nodes\"\xdf\x01\n" +
+	"\x05nodes\x18\x02 \x03(\v2\x1c.catga.system.v1.ClusterNodeR\x05nodes\x127\n" +
+	"\ttakeovers\x18\x03 \x03(\v2\x19.catga.system.v1.TakeoverR\ttakeovers\"\xdf\x01\n" +
 	"\vClusterNode\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\x12#\n" +
@@ -1458,7 +2215,25 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x06cursor\x18\x06 \x01(\tR\x06cursor\x12\x10\n" +
 	"\x03lag\x18\a \x01(\x03R\x03lag\x12 \n" +
 	"\fis_this_node\x18\b \x01(\bR\n" +
-	"isThisNode\"\xaa\x03\n" +
+	"isThisNode\"\x8f\x01\n" +
+	"\bTakeover\x129\n" +
+	"\n" +
+	"noticed_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tnoticedAt\x12\x12\n" +
+	"\x04role\x18\x02 \x01(\tR\x04role\x12\x1b\n" +
+	"\tfrom_node\x18\x03 \x01(\tR\bfromNode\x12\x17\n" +
+	"\ato_node\x18\x04 \x01(\tR\x06toNode\"\x1c\n" +
+	"\x1aListCircuitBreakersRequest\"i\n" +
+	"\x1bListCircuitBreakersResponse\x12J\n" +
+	"\x10circuit_breakers\x18\x01 \x03(\v2\x1f.catga.system.v1.CircuitBreakerR\x0fcircuitBreakers\"\xc6\x02\n" +
+	"\x0eCircuitBreaker\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
+	"\x05state\x18\x02 \x01(\x0e2$.catga.system.v1.CircuitBreakerStateR\x05state\x12\x1a\n" +
+	"\bfailures\x18\x03 \x01(\x05R\bfailures\x12:\n" +
+	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"retryAfter\x12(\n" +
+	"\x10failures_to_open\x18\x05 \x01(\x05R\x0efailuresToOpen\x12,\n" +
+	"\x12successes_to_close\x18\x06 \x01(\x05R\x10successesToClose\x124\n" +
+	"\bopen_for\x18\a \x01(\v2\x19.google.protobuf.DurationR\aopenFor\"\xaa\x03\n" +
 	"\x06Limits\x12*\n" +
 	"\x11max_message_bytes\x18\x01 \x01(\x03R\x0fmaxMessageBytes\x12-\n" +
 	"\x13max_items_per_order\x18\x02 \x01(\x05R\x10maxItemsPerOrder\x12!\n" +
@@ -1507,7 +2282,30 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\ftotal_events\x18\x03 \x01(\x03R\vtotalEvents\x12*\n" +
 	"\x11events_per_second\x18\x04 \x01(\x01R\x0feventsPerSecond\x127\n" +
 	"\tremaining\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12\x16\n" +
-	"\x06joined\x18\x06 \x01(\bR\x06joined*\x84\x01\n" +
+	"\x06joined\x18\x06 \x01(\bR\x06joined\"\x19\n" +
+	"\x17GetConfigurationRequest\"P\n" +
+	"\x18GetConfigurationResponse\x124\n" +
+	"\bsettings\x18\x01 \x03(\v2\x18.catga.system.v1.SettingR\bsettings\"\x84\x01\n" +
+	"\aSetting\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\asection\x18\x02 \x01(\tR\asection\x12\x14\n" +
+	"\x05value\x18\x03 \x01(\tR\x05value\x12\x16\n" +
+	"\x06source\x18\x04 \x01(\tR\x06source\x12\x1d\n" +
+	"\n" +
+	"is_default\x18\x05 \x01(\bR\tisDefault\"\x8a\x01\n" +
+	"\bLogLevel\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x12+\n" +
+	"\x11configured_filter\x18\x02 \x01(\tR\x10configuredFilter\x129\n" +
+	"\n" +
+	"reverts_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\trevertsAt\"\x14\n" +
+	"\x12GetLogLevelRequest\"M\n" +
+	"\x13GetLogLevelResponse\x126\n" +
+	"\tlog_level\x18\x01 \x01(\v2\x19.catga.system.v1.LogLevelR\blogLevel\"c\n" +
+	"\x12SetLogLevelRequest\x12\x16\n" +
+	"\x06filter\x18\x01 \x01(\tR\x06filter\x125\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\bduration\"M\n" +
+	"\x13SetLogLevelResponse\x126\n" +
+	"\tlog_level\x18\x01 \x01(\v2\x19.catga.system.v1.LogLevelR\blogLevel*\x84\x01\n" +
 	"\n" +
 	"Durability\x12\x1a\n" +
 	"\x16DURABILITY_UNSPECIFIED\x10\x00\x12\x13\n" +
@@ -1518,22 +2316,31 @@ const file_catga_system_v1_system_proto_rawDesc = "" +
 	"\x04Mode\x12\x14\n" +
 	"\x10MODE_UNSPECIFIED\x10\x00\x12\x13\n" +
 	"\x0fMODE_STANDALONE\x10\x01\x12\x10\n" +
-	"\fMODE_CLUSTER\x10\x02*|\n" +
+	"\fMODE_CLUSTER\x10\x02*\xa3\x01\n" +
+	"\x13CircuitBreakerState\x12%\n" +
+	"!CIRCUIT_BREAKER_STATE_UNSPECIFIED\x10\x00\x12 \n" +
+	"\x1cCIRCUIT_BREAKER_STATE_CLOSED\x10\x01\x12#\n" +
+	"\x1fCIRCUIT_BREAKER_STATE_HALF_OPEN\x10\x02\x12\x1e\n" +
+	"\x1aCIRCUIT_BREAKER_STATE_OPEN\x10\x03*|\n" +
 	"\fRebuildPhase\x12\x1d\n" +
 	"\x19REBUILD_PHASE_UNSPECIFIED\x10\x00\x12\x19\n" +
 	"\x15REBUILD_PHASE_READING\x10\x01\x12\x1a\n" +
 	"\x16REBUILD_PHASE_INDEXING\x10\x02\x12\x16\n" +
-	"\x12REBUILD_PHASE_DONE\x10\x032\xa5\x02\n" +
+	"\x12REBUILD_PHASE_DONE\x10\x032\x97\x03\n" +
 	"\rSystemService\x12^\n" +
 	"\rGetServerInfo\x12%.catga.system.v1.GetServerInfoRequest\x1a&.catga.system.v1.GetServerInfoResponse\x12U\n" +
 	"\n" +
 	"GetCluster\x12\".catga.system.v1.GetClusterRequest\x1a#.catga.system.v1.GetClusterResponse\x12]\n" +
-	"\fWatchCluster\x12$.catga.system.v1.WatchClusterRequest\x1a%.catga.system.v1.WatchClusterResponse0\x012\xc0\x03\n" +
+	"\fWatchCluster\x12$.catga.system.v1.WatchClusterRequest\x1a%.catga.system.v1.WatchClusterResponse0\x01\x12p\n" +
+	"\x13ListCircuitBreakers\x12+.catga.system.v1.ListCircuitBreakersRequest\x1a,.catga.system.v1.ListCircuitBreakersResponse2\xdd\x05\n" +
 	"\fAdminService\x12d\n" +
 	"\x0fListDeadLetters\x12'.catga.system.v1.ListDeadLettersRequest\x1a(.catga.system.v1.ListDeadLettersResponse\x12j\n" +
 	"\x11ReplayDeadLetters\x12).catga.system.v1.ReplayDeadLettersRequest\x1a*.catga.system.v1.ReplayDeadLettersResponse\x12m\n" +
 	"\x12DiscardDeadLetters\x12*.catga.system.v1.DiscardDeadLettersRequest\x1a+.catga.system.v1.DiscardDeadLettersResponse\x12o\n" +
-	"\x12RebuildProjections\x12*.catga.system.v1.RebuildProjectionsRequest\x1a+.catga.system.v1.RebuildProjectionsResponse0\x01Bf\n" +
+	"\x12RebuildProjections\x12*.catga.system.v1.RebuildProjectionsRequest\x1a+.catga.system.v1.RebuildProjectionsResponse0\x01\x12g\n" +
+	"\x10GetConfiguration\x12(.catga.system.v1.GetConfigurationRequest\x1a).catga.system.v1.GetConfigurationResponse\x12X\n" +
+	"\vGetLogLevel\x12#.catga.system.v1.GetLogLevelRequest\x1a$.catga.system.v1.GetLogLevelResponse\x12X\n" +
+	"\vSetLogLevel\x12#.catga.system.v1.SetLogLevelRequest\x1a$.catga.system.v1.SetLogLevelResponseBf\n" +
 	"\x13com.catga.system.v1B\vSystemProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/system/v1;systemv1b\x06proto3"
 
 var (
@@ -1548,66 +2355,98 @@ func file_catga_system_v1_system_proto_rawDescGZIP() []byte {
 	return file_catga_system_v1_system_proto_rawDescData
 }
 
-var file_catga_system_v1_system_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_catga_system_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_catga_system_v1_system_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_catga_system_v1_system_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_catga_system_v1_system_proto_goTypes = []any{
-	(Durability)(0),                    // 0: catga.system.v1.Durability
-	(Mode)(0),                          // 1: catga.system.v1.Mode
-	(RebuildPhase)(0),                  // 2: catga.system.v1.RebuildPhase
-	(*GetServerInfoRequest)(nil),       // 3: catga.system.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil),      // 4: catga.system.v1.GetServerInfoResponse
-	(*GetClusterRequest)(nil),          // 5: catga.system.v1.GetClusterRequest
-	(*GetClusterResponse)(nil),         // 6: catga.system.v1.GetClusterResponse
-	(*WatchClusterRequest)(nil),        // 7: catga.system.v1.WatchClusterRequest
-	(*WatchClusterResponse)(nil),       // 8: catga.system.v1.WatchClusterResponse
-	(*Cluster)(nil),                    // 9: catga.system.v1.Cluster
-	(*ClusterNode)(nil),                // 10: catga.system.v1.ClusterNode
-	(*Limits)(nil),                     // 11: catga.system.v1.Limits
-	(*ListDeadLettersRequest)(nil),     // 12: catga.system.v1.ListDeadLettersRequest
-	(*ListDeadLettersResponse)(nil),    // 13: catga.system.v1.ListDeadLettersResponse
-	(*DeadLetter)(nil),                 // 14: catga.system.v1.DeadLetter
-	(*ReplayDeadLettersRequest)(nil),   // 15: catga.system.v1.ReplayDeadLettersRequest
-	(*ReplayDeadLettersResponse)(nil),  // 16: catga.system.v1.ReplayDeadLettersResponse
-	(*DiscardDeadLettersRequest)(nil),  // 17: catga.system.v1.DiscardDeadLettersRequest
-	(*DiscardDeadLettersResponse)(nil), // 18: catga.system.v1.DiscardDeadLettersResponse
-	(*RebuildProjectionsRequest)(nil),  // 19: catga.system.v1.RebuildProjectionsRequest
-	(*RebuildProjectionsResponse)(nil), // 20: catga.system.v1.RebuildProjectionsResponse
-	(*timestamppb.Timestamp)(nil),      // 21: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 22: google.protobuf.Duration
+	(Durability)(0),                     // 0: catga.system.v1.Durability
+	(Mode)(0),                           // 1: catga.system.v1.Mode
+	(CircuitBreakerState)(0),            // 2: catga.system.v1.CircuitBreakerState
+	(RebuildPhase)(0),                   // 3: catga.system.v1.RebuildPhase
+	(*GetServerInfoRequest)(nil),        // 4: catga.system.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil),       // 5: catga.system.v1.GetServerInfoResponse
+	(*GetClusterRequest)(nil),           // 6: catga.system.v1.GetClusterRequest
+	(*GetClusterResponse)(nil),          // 7: catga.system.v1.GetClusterResponse
+	(*WatchClusterRequest)(nil),         // 8: catga.system.v1.WatchClusterRequest
+	(*WatchClusterResponse)(nil),        // 9: catga.system.v1.WatchClusterResponse
+	(*Cluster)(nil),                     // 10: catga.system.v1.Cluster
+	(*ClusterNode)(nil),                 // 11: catga.system.v1.ClusterNode
+	(*Takeover)(nil),                    // 12: catga.system.v1.Takeover
+	(*ListCircuitBreakersRequest)(nil),  // 13: catga.system.v1.ListCircuitBreakersRequest
+	(*ListCircuitBreakersResponse)(nil), // 14: catga.system.v1.ListCircuitBreakersResponse
+	(*CircuitBreaker)(nil),              // 15: catga.system.v1.CircuitBreaker
+	(*Limits)(nil),                      // 16: catga.system.v1.Limits
+	(*ListDeadLettersRequest)(nil),      // 17: catga.system.v1.ListDeadLettersRequest
+	(*ListDeadLettersResponse)(nil),     // 18: catga.system.v1.ListDeadLettersResponse
+	(*DeadLetter)(nil),                  // 19: catga.system.v1.DeadLetter
+	(*ReplayDeadLettersRequest)(nil),    // 20: catga.system.v1.ReplayDeadLettersRequest
+	(*ReplayDeadLettersResponse)(nil),   // 21: catga.system.v1.ReplayDeadLettersResponse
+	(*DiscardDeadLettersRequest)(nil),   // 22: catga.system.v1.DiscardDeadLettersRequest
+	(*DiscardDeadLettersResponse)(nil),  // 23: catga.system.v1.DiscardDeadLettersResponse
+	(*RebuildProjectionsRequest)(nil),   // 24: catga.system.v1.RebuildProjectionsRequest
+	(*RebuildProjectionsResponse)(nil),  // 25: catga.system.v1.RebuildProjectionsResponse
+	(*GetConfigurationRequest)(nil),     // 26: catga.system.v1.GetConfigurationRequest
+	(*GetConfigurationResponse)(nil),    // 27: catga.system.v1.GetConfigurationResponse
+	(*Setting)(nil),                     // 28: catga.system.v1.Setting
+	(*LogLevel)(nil),                    // 29: catga.system.v1.LogLevel
+	(*GetLogLevelRequest)(nil),          // 30: catga.system.v1.GetLogLevelRequest
+	(*GetLogLevelResponse)(nil),         // 31: catga.system.v1.GetLogLevelResponse
+	(*SetLogLevelRequest)(nil),          // 32: catga.system.v1.SetLogLevelRequest
+	(*SetLogLevelResponse)(nil),         // 33: catga.system.v1.SetLogLevelResponse
+	(*timestamppb.Timestamp)(nil),       // 34: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),         // 35: google.protobuf.Duration
 }
 var file_catga_system_v1_system_proto_depIdxs = []int32{
 	1,  // 0: catga.system.v1.GetServerInfoResponse.mode:type_name -> catga.system.v1.Mode
 	0,  // 1: catga.system.v1.GetServerInfoResponse.durability:type_name -> catga.system.v1.Durability
-	11, // 2: catga.system.v1.GetServerInfoResponse.limits:type_name -> catga.system.v1.Limits
-	21, // 3: catga.system.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
-	22, // 4: catga.system.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
-	9,  // 5: catga.system.v1.GetClusterResponse.cluster:type_name -> catga.system.v1.Cluster
-	9,  // 6: catga.system.v1.WatchClusterResponse.cluster:type_name -> catga.system.v1.Cluster
+	16, // 2: catga.system.v1.GetServerInfoResponse.limits:type_name -> catga.system.v1.Limits
+	34, // 3: catga.system.v1.GetServerInfoResponse.started_at:type_name -> google.protobuf.Timestamp
+	35, // 4: catga.system.v1.GetServerInfoResponse.uptime:type_name -> google.protobuf.Duration
+	10, // 5: catga.system.v1.GetClusterResponse.cluster:type_name -> catga.system.v1.Cluster
+	10, // 6: catga.system.v1.WatchClusterResponse.cluster:type_name -> catga.system.v1.Cluster
 	1,  // 7: catga.system.v1.Cluster.mode:type_name -> catga.system.v1.Mode
-	10, // 8: catga.system.v1.Cluster.nodes:type_name -> catga.system.v1.ClusterNode
-	14, // 9: catga.system.v1.ListDeadLettersResponse.dead_letters:type_name -> catga.system.v1.DeadLetter
-	21, // 10: catga.system.v1.DeadLetter.dead_lettered_at:type_name -> google.protobuf.Timestamp
-	2,  // 11: catga.system.v1.RebuildProjectionsResponse.phase:type_name -> catga.system.v1.RebuildPhase
-	22, // 12: catga.system.v1.RebuildProjectionsResponse.remaining:type_name -> google.protobuf.Duration
-	3,  // 13: catga.system.v1.SystemService.GetServerInfo:input_type -> catga.system.v1.GetServerInfoRequest
-	5,  // 14: catga.system.v1.SystemService.GetCluster:input_type -> catga.system.v1.GetClusterRequest
-	7,  // 15: catga.system.v1.SystemService.WatchCluster:input_type -> catga.system.v1.WatchClusterRequest
-	12, // 16: catga.system.v1.AdminService.ListDeadLetters:input_type -> catga.system.v1.ListDeadLettersRequest
-	15, // 17: catga.system.v1.AdminService.ReplayDeadLetters:input_type -> catga.system.v1.ReplayDeadLettersRequest
-	17, // 18: catga.system.v1.AdminService.DiscardDeadLetters:input_type -> catga.system.v1.DiscardDeadLettersRequest
-	19, // 19: catga.system.v1.AdminService.RebuildProjections:input_type -> catga.system.v1.RebuildProjectionsRequest
-	4,  // 20: catga.system.v1.SystemService.GetServerInfo:output_type -> catga.system.v1.GetServerInfoResponse
-	6,  // 21: catga.system.v1.SystemService.GetCluster:output_type -> catga.system.v1.GetClusterResponse
-	8,  // 22: catga.system.v1.SystemService.WatchCluster:output_type -> catga.system.v1.WatchClusterResponse
-	13, // 23: catga.system.v1.AdminService.ListDeadLetters:output_type -> catga.system.v1.ListDeadLettersResponse
-	16, // 24: catga.system.v1.AdminService.ReplayDeadLetters:output_type -> catga.system.v1.ReplayDeadLettersResponse
-	18, // 25: catga.system.v1.AdminService.DiscardDeadLetters:output_type -> catga.system.v1.DiscardDeadLettersResponse
-	20, // 26: catga.system.v1.AdminService.RebuildProjections:output_type -> catga.system.v1.RebuildProjectionsResponse
-	20, // [20:27] is the sub-list for method output_type
-	13, // [13:20] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	11, // 8: catga.system.v1.Cluster.nodes:type_name -> catga.system.v1.ClusterNode
+	12, // 9: catga.system.v1.Cluster.takeovers:type_name -> catga.system.v1.Takeover
+	34, // 10: catga.system.v1.Takeover.noticed_at:type_name -> google.protobuf.Timestamp
+	15, // 11: catga.system.v1.ListCircuitBreakersResponse.circuit_breakers:type_name -> catga.system.v1.CircuitBreaker
+	2,  // 12: catga.system.v1.CircuitBreaker.state:type_name -> catga.system.v1.CircuitBreakerState
+	35, // 13: catga.system.v1.CircuitBreaker.retry_after:type_name -> google.protobuf.Duration
+	35, // 14: catga.system.v1.CircuitBreaker.open_for:type_name -> google.protobuf.Duration
+	19, // 15: catga.system.v1.ListDeadLettersResponse.dead_letters:type_name -> catga.system.v1.DeadLetter
+	34, // 16: catga.system.v1.DeadLetter.dead_lettered_at:type_name -> google.protobuf.Timestamp
+	3,  // 17: catga.system.v1.RebuildProjectionsResponse.phase:type_name -> catga.system.v1.RebuildPhase
+	35, // 18: catga.system.v1.RebuildProjectionsResponse.remaining:type_name -> google.protobuf.Duration
+	28, // 19: catga.system.v1.GetConfigurationResponse.settings:type_name -> catga.system.v1.Setting
+	34, // 20: catga.system.v1.LogLevel.reverts_at:type_name -> google.protobuf.Timestamp
+	29, // 21: catga.system.v1.GetLogLevelResponse.log_level:type_name -> catga.system.v1.LogLevel
+	35, // 22: catga.system.v1.SetLogLevelRequest.duration:type_name -> google.protobuf.Duration
+	29, // 23: catga.system.v1.SetLogLevelResponse.log_level:type_name -> catga.system.v1.LogLevel
+	4,  // 24: catga.system.v1.SystemService.GetServerInfo:input_type -> catga.system.v1.GetServerInfoRequest
+	6,  // 25: catga.system.v1.SystemService.GetCluster:input_type -> catga.system.v1.GetClusterRequest
+	8,  // 26: catga.system.v1.SystemService.WatchCluster:input_type -> catga.system.v1.WatchClusterRequest
+	13, // 27: catga.system.v1.SystemService.ListCircuitBreakers:input_type -> catga.system.v1.ListCircuitBreakersRequest
+	17, // 28: catga.system.v1.AdminService.ListDeadLetters:input_type -> catga.system.v1.ListDeadLettersRequest
+	20, // 29: catga.system.v1.AdminService.ReplayDeadLetters:input_type -> catga.system.v1.ReplayDeadLettersRequest
+	22, // 30: catga.system.v1.AdminService.DiscardDeadLetters:input_type -> catga.system.v1.DiscardDeadLettersRequest
+	24, // 31: catga.system.v1.AdminService.RebuildProjections:input_type -> catga.system.v1.RebuildProjectionsRequest
+	26, // 32: catga.system.v1.AdminService.GetConfiguration:input_type -> catga.system.v1.GetConfigurationRequest
+	30, // 33: catga.system.v1.AdminService.GetLogLevel:input_type -> catga.system.v1.GetLogLevelRequest
+	32, // 34: catga.system.v1.AdminService.SetLogLevel:input_type -> catga.system.v1.SetLogLevelRequest
+	5,  // 35: catga.system.v1.SystemService.GetServerInfo:output_type -> catga.system.v1.GetServerInfoResponse
+	7,  // 36: catga.system.v1.SystemService.GetCluster:output_type -> catga.system.v1.GetClusterResponse
+	9,  // 37: catga.system.v1.SystemService.WatchCluster:output_type -> catga.system.v1.WatchClusterResponse
+	14, // 38: catga.system.v1.SystemService.ListCircuitBreakers:output_type -> catga.system.v1.ListCircuitBreakersResponse
+	18, // 39: catga.system.v1.AdminService.ListDeadLetters:output_type -> catga.system.v1.ListDeadLettersResponse
+	21, // 40: catga.system.v1.AdminService.ReplayDeadLetters:output_type -> catga.system.v1.ReplayDeadLettersResponse
+	23, // 41: catga.system.v1.AdminService.DiscardDeadLetters:output_type -> catga.system.v1.DiscardDeadLettersResponse
+	25, // 42: catga.system.v1.AdminService.RebuildProjections:output_type -> catga.system.v1.RebuildProjectionsResponse
+	27, // 43: catga.system.v1.AdminService.GetConfiguration:output_type -> catga.system.v1.GetConfigurationResponse
+	31, // 44: catga.system.v1.AdminService.GetLogLevel:output_type -> catga.system.v1.GetLogLevelResponse
+	33, // 45: catga.system.v1.AdminService.SetLogLevel:output_type -> catga.system.v1.SetLogLevelResponse
+	35, // [35:46] is the sub-list for method output_type
+	24, // [24:35] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_catga_system_v1_system_proto_init() }
@@ -1620,8 +2459,8 @@ func file_catga_system_v1_system_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_catga_system_v1_system_proto_rawDesc), len(file_catga_system_v1_system_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   18,
+			NumEnums:      4,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -21,9 +21,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	SystemService_GetServerInfo_FullMethodName = "/catga.system.v1.SystemService/GetServerInfo"
-	SystemService_GetCluster_FullMethodName    = "/catga.system.v1.SystemService/GetCluster"
-	SystemService_WatchCluster_FullMethodName  = "/catga.system.v1.SystemService/WatchCluster"
+	SystemService_GetServerInfo_FullMethodName       = "/catga.system.v1.SystemService/GetServerInfo"
+	SystemService_GetCluster_FullMethodName          = "/catga.system.v1.SystemService/GetCluster"
+	SystemService_WatchCluster_FullMethodName        = "/catga.system.v1.SystemService/WatchCluster"
+	SystemService_ListCircuitBreakers_FullMethodName = "/catga.system.v1.SystemService/ListCircuitBreakers"
 )
 
 // SystemServiceClient is the client API for SystemService service.
@@ -43,6 +44,8 @@ type SystemServiceClient interface {
 	// Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
 	// shuts down.
 	WatchCluster(ctx context.Context, in *WatchClusterRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchClusterResponse], error)
+	// Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+	ListCircuitBreakers(ctx context.Context, in *ListCircuitBreakersRequest, opts ...grpc.CallOption) (*ListCircuitBreakersResponse, error)
 }
 
 type systemServiceClient struct {
@@ -92,6 +95,16 @@ func (c *systemServiceClient) WatchCluster(ctx context.Context, in *WatchCluster
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SystemService_WatchClusterClient = grpc.ServerStreamingClient[WatchClusterResponse]
 
+func (c *systemServiceClient) ListCircuitBreakers(ctx context.Context, in *ListCircuitBreakersRequest, opts ...grpc.CallOption) (*ListCircuitBreakersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListCircuitBreakersResponse)
+	err := c.cc.Invoke(ctx, SystemService_ListCircuitBreakers_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // SystemServiceServer is the server API for SystemService service.
 // All implementations must embed UnimplementedSystemServiceServer
 // for forward compatibility.
@@ -109,6 +122,8 @@ type SystemServiceServer interface {
 	// Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
 	// shuts down.
 	WatchCluster(*WatchClusterRequest, grpc.ServerStreamingServer[WatchClusterResponse]) error
+	// Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+	ListCircuitBreakers(context.Context, *ListCircuitBreakersRequest) (*ListCircuitBreakersResponse, error)
 	mustEmbedUnimplementedSystemServiceServer()
 }
 
@@ -127,6 +142,9 @@ func (UnimplementedSystemServiceServer) GetCluster(context.Context, *GetClusterR
 }
 func (UnimplementedSystemServiceServer) WatchCluster(*WatchClusterRequest, grpc.ServerStreamingServer[WatchClusterResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchCluster not implemented")
+}
+func (UnimplementedSystemServiceServer) ListCircuitBreakers(context.Context, *ListCircuitBreakersRequest) (*ListCircuitBreakersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListCircuitBreakers not implemented")
 }
 func (UnimplementedSystemServiceServer) mustEmbedUnimplementedSystemServiceServer() {}
 func (UnimplementedSystemServiceServer) testEmbeddedByValue()                       {}
@@ -196,6 +214,24 @@ func _SystemService_WatchCluster_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SystemService_WatchClusterServer = grpc.ServerStreamingServer[WatchClusterResponse]
 
+func _SystemService_ListCircuitBreakers_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListCircuitBreakersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SystemServiceServer).ListCircuitBreakers(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SystemService_ListCircuitBreakers_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SystemServiceServer).ListCircuitBreakers(ctx, req.(*ListCircuitBreakersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // SystemService_ServiceDesc is the grpc.ServiceDesc for SystemService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -210,6 +246,10 @@ var SystemService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCluster",
 			Handler:    _SystemService_GetCluster_Handler,
+		},
+		{
+			MethodName: "ListCircuitBreakers",
+			Handler:    _SystemService_ListCircuitBreakers_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -227,20 +267,25 @@ const (
 	AdminService_ReplayDeadLetters_FullMethodName  = "/catga.system.v1.AdminService/ReplayDeadLetters"
 	AdminService_DiscardDeadLetters_FullMethodName = "/catga.system.v1.AdminService/DiscardDeadLetters"
 	AdminService_RebuildProjections_FullMethodName = "/catga.system.v1.AdminService/RebuildProjections"
+	AdminService_GetConfiguration_FullMethodName   = "/catga.system.v1.AdminService/GetConfiguration"
+	AdminService_GetLogLevel_FullMethodName        = "/catga.system.v1.AdminService/GetLogLevel"
+	AdminService_SetLogLevel_FullMethodName        = "/catga.system.v1.AdminService/SetLogLevel"
 )
 
 // AdminServiceClient is the client API for AdminService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-// --admin-port, and with --operators anyone every client.
+// Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+// callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+// every client.
 //
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 //
 //   - PERMISSION_DENIED: OPERATORS_ONLY
 //   - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
 //   - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+//   - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
 //   - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
 //   - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
 //     rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -256,6 +301,13 @@ type AdminServiceClient interface {
 	// the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
 	// after a rebuild has finished, another one is refused with OVERLOADED.
 	RebuildProjections(ctx context.Context, in *RebuildProjectionsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[RebuildProjectionsResponse], error)
+	// Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+	GetConfiguration(ctx context.Context, in *GetConfigurationRequest, opts ...grpc.CallOption) (*GetConfigurationResponse, error)
+	// Returns the filter of this node's log.
+	GetLogLevel(ctx context.Context, in *GetLogLevelRequest, opts ...grpc.CallOption) (*GetLogLevelResponse, error)
+	// Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+	// restarts, and after SIGHUP, on which a node reads its configuration again.
+	SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error)
 }
 
 type adminServiceClient struct {
@@ -315,18 +367,50 @@ func (c *adminServiceClient) RebuildProjections(ctx context.Context, in *Rebuild
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_RebuildProjectionsClient = grpc.ServerStreamingClient[RebuildProjectionsResponse]
 
+func (c *adminServiceClient) GetConfiguration(ctx context.Context, in *GetConfigurationRequest, opts ...grpc.CallOption) (*GetConfigurationResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetConfigurationResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetConfiguration_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) GetLogLevel(ctx context.Context, in *GetLogLevelRequest, opts ...grpc.CallOption) (*GetLogLevelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetLogLevelResponse)
+	err := c.cc.Invoke(ctx, AdminService_GetLogLevel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminServiceClient) SetLogLevel(ctx context.Context, in *SetLogLevelRequest, opts ...grpc.CallOption) (*SetLogLevelResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetLogLevelResponse)
+	err := c.cc.Invoke(ctx, AdminService_SetLogLevel_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServiceServer is the server API for AdminService service.
 // All implementations must embed UnimplementedAdminServiceServer
 // for forward compatibility.
 //
-// Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-// --admin-port, and with --operators anyone every client.
+// Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+// callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+// every client.
 //
 // Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 //
 //   - PERMISSION_DENIED: OPERATORS_ONLY
 //   - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
 //   - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+//   - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
 //   - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
 //   - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
 //     rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -342,6 +426,13 @@ type AdminServiceServer interface {
 	// the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
 	// after a rebuild has finished, another one is refused with OVERLOADED.
 	RebuildProjections(*RebuildProjectionsRequest, grpc.ServerStreamingServer[RebuildProjectionsResponse]) error
+	// Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+	GetConfiguration(context.Context, *GetConfigurationRequest) (*GetConfigurationResponse, error)
+	// Returns the filter of this node's log.
+	GetLogLevel(context.Context, *GetLogLevelRequest) (*GetLogLevelResponse, error)
+	// Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+	// restarts, and after SIGHUP, on which a node reads its configuration again.
+	SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error)
 	mustEmbedUnimplementedAdminServiceServer()
 }
 
@@ -363,6 +454,15 @@ func (UnimplementedAdminServiceServer) DiscardDeadLetters(context.Context, *Disc
 }
 func (UnimplementedAdminServiceServer) RebuildProjections(*RebuildProjectionsRequest, grpc.ServerStreamingServer[RebuildProjectionsResponse]) error {
 	return status.Error(codes.Unimplemented, "method RebuildProjections not implemented")
+}
+func (UnimplementedAdminServiceServer) GetConfiguration(context.Context, *GetConfigurationRequest) (*GetConfigurationResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetConfiguration not implemented")
+}
+func (UnimplementedAdminServiceServer) GetLogLevel(context.Context, *GetLogLevelRequest) (*GetLogLevelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLogLevel not implemented")
+}
+func (UnimplementedAdminServiceServer) SetLogLevel(context.Context, *SetLogLevelRequest) (*SetLogLevelResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetLogLevel not implemented")
 }
 func (UnimplementedAdminServiceServer) mustEmbedUnimplementedAdminServiceServer() {}
 func (UnimplementedAdminServiceServer) testEmbeddedByValue()                      {}
@@ -450,6 +550,60 @@ func _AdminService_RebuildProjections_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type AdminService_RebuildProjectionsServer = grpc.ServerStreamingServer[RebuildProjectionsResponse]
 
+func _AdminService_GetConfiguration_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetConfigurationRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetConfiguration(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetConfiguration_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetConfiguration(ctx, req.(*GetConfigurationRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_GetLogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetLogLevelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).GetLogLevel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_GetLogLevel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).GetLogLevel(ctx, req.(*GetLogLevelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _AdminService_SetLogLevel_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetLogLevelRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServiceServer).SetLogLevel(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: AdminService_SetLogLevel_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServiceServer).SetLogLevel(ctx, req.(*SetLogLevelRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // AdminService_ServiceDesc is the grpc.ServiceDesc for AdminService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -468,6 +622,18 @@ var AdminService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "DiscardDeadLetters",
 			Handler:    _AdminService_DiscardDeadLetters_Handler,
+		},
+		{
+			MethodName: "GetConfiguration",
+			Handler:    _AdminService_GetConfiguration_Handler,
+		},
+		{
+			MethodName: "GetLogLevel",
+			Handler:    _AdminService_GetLogLevel_Handler,
+		},
+		{
+			MethodName: "SetLogLevel",
+			Handler:    _AdminService_SetLogLevel_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61tga/events/v1/events.proto\x12\x0f\x63\x61tga.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xe6\x03\n\nOrderEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12/\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x07 \x01(\t\x12\x16\n\x0eschema_version\x18\x08 \x01(\x05\x12\x36\n\rorder_created\x18\x10 \x01(\x0b\x32\x1d.catga.events.v1.OrderCreatedH\x00\x12\x30\n\norder_paid\x18\x11 \x01(\x0b\x32\x1a.catga.events.v1.OrderPaidH\x00\x12\x36\n\rorder_shipped\x18\x12 \x01(\x0b\x32\x1d.catga.events.v1.OrderShippedH\x00\x12:\n\x0forder_delivered\x18\x13 \x01(\x0b\x32\x1f.catga.events.v1.OrderDeliveredH\x00\x12:\n\x0forder_cancelled\x18\x14 \x01(\x0b\x32\x1f.catga.events.v1.OrderCancelledH\x00\x42\x07\n\x05\x65vent\"\x8e\x01\n\x0cOrderCreated\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.catga.events.v1.OrderedItem\x12!\n\x05total\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x18\n\x10shipping_address\x18\x03 \x01(\t\x12\x14\n\x08\x63urrency\x18\x04 \x01(\tB\x02\x18\x01\"\x87\x01\n\x0bOrderedItem\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x03\x12&\n\nunit_price\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x1c\n\x10unit_price_minor\x18\x05 \x01(\x03\x42\x02\x18\x01\">\n\tOrderPaid\x12\x16\n\x0epayment_method\x18\x01 \x01(\t\x12\x19\n\x11payment_reference\x18\x02 \x01(\t\"8\n\x0cOrderShipped\x12\x17\n\x0ftracking_number\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"\x10\n\x0eOrderDelivered\" \n\x0eOrderCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\tBf\n\x13\x63om.catga.events.v1B\x0b\x45ventsProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/events/v1;eventsv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x63\x61tga/events/v1/events.proto\x12\x0f\x63\x61tga.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\x91\x04\n\nOrderEvent\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x10\n\x08order_id\x18\x02 \x01(\t\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12/\n\x0brecorded_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12\x13\n\x0b\x63ustomer_id\x18\x07 \x01(\t\x12\x16\n\x0eschema_version\x18\x08 \x01(\x05\x12\x14\n\x0con_behalf_of\x18\t \x01(\t\x12\x13\n\x0btraceparent\x18\n \x01(\t\x12\x36\n\rorder_created\x18\x10 \x01(\x0b\x32\x1d.catga.events.v1.OrderCreatedH\x00\x12\x30\n\norder_paid\x18\x11 \x01(\x0b\x32\x1a.catga.events.v1.OrderPaidH\x00\x12\x36\n\rorder_shipped\x18\x12 \x01(\x0b\x32\x1d.catga.events.v1.OrderShippedH\x00\x12:\n\x0forder_delivered\x18\x13 \x01(\x0b\x32\x1f.catga.events.v1.OrderDeliveredH\x00\x12:\n\x0forder_cancelled\x18\x14 \x01(\x0b\x32\x1f.catga.events.v1.OrderCancelledH\x00\x42\x07\n\x05\x65vent\"\x8e\x01\n\x0cOrderCreated\x12+\n\x05items\x18\x01 \x03(\x0b\x32\x1c.catga.events.v1.OrderedItem\x12!\n\x05total\x18\x02 \x01(\x0b\x32\x12.google.type.Money\x12\x18\n\x10shipping_address\x18\x03 \x01(\t\x12\x14\n\x08\x63urrency\x18\x04 \x01(\tB\x02\x18\x01\"\x87\x01\n\x0bOrderedItem\x12\x12\n\nproduct_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08quantity\x18\x03 \x01(\x03\x12&\n\nunit_price\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x1c\n\x10unit_price_minor\x18\x05 \x01(\x03\x42\x02\x18\x01\">\n\tOrderPaid\x12\x16\n\x0epayment_method\x18\x01 \x01(\t\x12\x19\n\x11payment_reference\x18\x02 \x01(\t\"8\n\x0cOrderShipped\x12\x17\n\x0ftracking_number\x18\x01 \x01(\t\x12\x0f\n\x07\x63\x61rrier\x18\x02 \x01(\t\"\x10\n\x0eOrderDelivered\" \n\x0eOrderCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\tBf\n\x13\x63om.catga.events.v1B\x0b\x45ventsProtoP\x01Z@github.com/catga/ordersystem/clients/go/catga/events/v1;eventsv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,17 +39,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ORDEREDITEM'].fields_by_name['unit_price_minor']._loaded_options = None
   _globals['_ORDEREDITEM'].fields_by_name['unit_price_minor']._serialized_options = b'\030\001'
   _globals['_ORDEREVENT']._serialized_start=108
-  _globals['_ORDEREVENT']._serialized_end=594
-  _globals['_ORDERCREATED']._serialized_start=597
-  _globals['_ORDERCREATED']._serialized_end=739
-  _globals['_ORDEREDITEM']._serialized_start=742
-  _globals['_ORDEREDITEM']._serialized_end=877
-  _globals['_ORDERPAID']._serialized_start=879
-  _globals['_ORDERPAID']._serialized_end=941
-  _globals['_ORDERSHIPPED']._serialized_start=943
-  _globals['_ORDERSHIPPED']._serialized_end=999
-  _globals['_ORDERDELIVERED']._serialized_start=1001
-  _globals['_ORDERDELIVERED']._serialized_end=1017
-  _globals['_ORDERCANCELLED']._serialized_start=1019
-  _globals['_ORDERCANCELLED']._serialized_end=1051
+  _globals['_ORDEREVENT']._serialized_end=637
+  _globals['_ORDERCREATED']._serialized_start=640
+  _globals['_ORDERCREATED']._serialized_end=782
+  _globals['_ORDEREDITEM']._serialized_start=785
+  _globals['_ORDEREDITEM']._serialized_end=920
+  _globals['_ORDERPAID']._serialized_start=922
+  _globals['_ORDERPAID']._serialized_end=984
+  _globals['_ORDERSHIPPED']._serialized_start=986
+  _globals['_ORDERSHIPPED']._serialized_end=1042
+  _globals['_ORDERDELIVERED']._serialized_start=1044
+  _globals['_ORDERDELIVERED']._serialized_end=1060
+  _globals['_ORDERCANCELLED']._serialized_start=1062
+  _globals['_ORDERCANCELLED']._serialized_end=1094
 # @@protoc_insertion_point(module_scope)

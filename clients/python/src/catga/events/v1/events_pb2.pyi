@@ -43,6 +43,8 @@ class OrderEvent(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     CUSTOMER_ID_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
+    ON_BEHALF_OF_FIELD_NUMBER: _builtins.int
+    TRACEPARENT_FIELD_NUMBER: _builtins.int
     ORDER_CREATED_FIELD_NUMBER: _builtins.int
     ORDER_PAID_FIELD_NUMBER: _builtins.int
     ORDER_SHIPPED_FIELD_NUMBER: _builtins.int
@@ -57,11 +59,21 @@ class OrderEvent(_message.Message):
     request_id: _builtins.str
     """The idempotency key of the command that caused the event; empty if the command had none."""
     actor: _builtins.str
-    """The originator of the command, as given by the client; empty if not given."""
+    """The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+    has given; empty if not given.
+    """
     customer_id: _builtins.str
     """The customer of the order, repeated in every event so that consumers can filter without a lookup."""
     schema_version: _builtins.int
     """The schema version of `event`, counted from 1. Readers refuse a version newer than the newest they know."""
+    on_behalf_of: _builtins.str
+    """The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+    Empty if not given, and where the service does not identify its callers.
+    """
+    traceparent: _builtins.str
+    """The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+    client gave none and the service does not trace.
+    """
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:
         """When the service recorded the event, with microsecond precision."""
@@ -97,6 +109,8 @@ class OrderEvent(_message.Message):
         actor: _builtins.str = ...,
         customer_id: _builtins.str = ...,
         schema_version: _builtins.int = ...,
+        on_behalf_of: _builtins.str = ...,
+        traceparent: _builtins.str = ...,
         order_created: Global___OrderCreated | None = ...,
         order_paid: Global___OrderPaid | None = ...,
         order_shipped: Global___OrderShipped | None = ...,
@@ -105,7 +119,7 @@ class OrderEvent(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "order_cancelled", b"order_cancelled", "order_created", b"order_created", "order_delivered", b"order_delivered", "order_paid", b"order_paid", "order_shipped", b"order_shipped", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "customer_id", b"customer_id", "event", b"event", "event_id", b"event_id", "order_cancelled", b"order_cancelled", "order_created", b"order_created", "order_delivered", b"order_delivered", "order_id", b"order_id", "order_paid", b"order_paid", "order_shipped", b"order_shipped", "recorded_at", b"recorded_at", "request_id", b"request_id", "revision", b"revision", "schema_version", b"schema_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "customer_id", b"customer_id", "event", b"event", "event_id", b"event_id", "on_behalf_of", b"on_behalf_of", "order_cancelled", b"order_cancelled", "order_created", b"order_created", "order_delivered", b"order_delivered", "order_id", b"order_id", "order_paid", b"order_paid", "order_shipped", b"order_shipped", "recorded_at", b"recorded_at", "request_id", b"request_id", "revision", b"revision", "schema_version", b"schema_version", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["order_created", "order_paid", "order_shipped", "order_delivered", "order_cancelled"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -40,7 +40,9 @@ class CreateOrderRequest(_message.Message):
     expected_revision: _builtins.int
     """If set, it must be 0: a new order has no revision yet."""
     actor: _builtins.str
-    """The originator of the command, recorded in its events: at most 128 characters, may be empty."""
+    """The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
+    """
     customer_id: _builtins.str
     """The customer: 1 to 128 characters."""
     shipping_address: _builtins.str
@@ -154,7 +156,9 @@ class PayOrderRequest(_message.Message):
     expected_revision: _builtins.int
     """If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision."""
     actor: _builtins.str
-    """The originator of the command, recorded in its events: at most 128 characters, may be empty."""
+    """The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
+    """
     order_id: _builtins.str
     """The order to pay: a Snowflake id as a decimal string."""
     payment_method: _builtins.str
@@ -230,7 +234,9 @@ class ShipOrderRequest(_message.Message):
     expected_revision: _builtins.int
     """If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision."""
     actor: _builtins.str
-    """The originator of the command, recorded in its events: at most 128 characters, may be empty."""
+    """The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
+    """
     order_id: _builtins.str
     """The order to ship: a Snowflake id as a decimal string."""
     tracking_number: _builtins.str
@@ -304,7 +310,9 @@ class DeliverOrderRequest(_message.Message):
     expected_revision: _builtins.int
     """If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision."""
     actor: _builtins.str
-    """The originator of the command, recorded in its events: at most 128 characters, may be empty."""
+    """The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
+    """
     order_id: _builtins.str
     """The order that was delivered: a Snowflake id as a decimal string."""
     def __init__(
@@ -373,7 +381,9 @@ class CancelOrderRequest(_message.Message):
     expected_revision: _builtins.int
     """If set (1 or more), the command fails with REVISION_CONFLICT unless the order is at this revision."""
     actor: _builtins.str
-    """The originator of the command, recorded in its events: at most 128 characters, may be empty."""
+    """The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+    verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
+    """
     order_id: _builtins.str
     """The order to cancel: a Snowflake id as a decimal string."""
     reason: _builtins.str

@@ -33,10 +33,13 @@ class OrderHistoryServiceStub:
     revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
     its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
 
+    Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
+
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
       another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
     - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
     - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -61,10 +64,13 @@ class OrderHistoryServiceAsyncStub(OrderHistoryServiceStub):
     revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
     its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
 
+    Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
+
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
       another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
     - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
     - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -85,10 +91,13 @@ class OrderHistoryServiceServicer(metaclass=_abc_1.ABCMeta):
     revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
     its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
 
+    Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
+
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
       another event log, or the log lost events, also while it is streamed: start over without the cursor)
+    - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
     - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
     - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)

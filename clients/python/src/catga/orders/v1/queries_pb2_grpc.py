@@ -30,10 +30,14 @@ class OrderQueryServiceStub:
 
     Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
 
+    Customers: a caller with the role of a customer sees the orders of its own customer id only. Lists and totals have no others, and for a query by id
+    the others do not exist.
+
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
     another event log, or by this one before it lost events: repeat the query without it)
+    - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer lists its own orders only)
     - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
     - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -74,10 +78,14 @@ class OrderQueryServiceServicer:
 
     Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
 
+    Customers: a caller with the role of a customer sees the orders of its own customer id only. Lists and totals have no others, and for a query by id
+    the others do not exist.
+
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
     another event log, or by this one before it lost events: repeat the query without it)
+    - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer lists its own orders only)
     - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
     - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -150,10 +158,14 @@ class OrderQueryService:
 
     Consistency: every request chooses the freshness of its reply with `consistency`, and every reply has a token for later queries.
 
+    Customers: a caller with the role of a customer sees the orders of its own customer id only. Lists and totals have no others, and for a query by id
+    the others do not exist.
+
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the token was issued by
     another event log, or by this one before it lost events: repeat the query without it)
+    - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer lists its own orders only)
     - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the requested revision, or did not exist at the requested time)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo), MESSAGE_TOO_LARGE
     - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)

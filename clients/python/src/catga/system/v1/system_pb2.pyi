@@ -39,7 +39,7 @@ class _DurabilityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Durability
     """The loss of a minority of the store's machines."""
 
 class Durability(_Durability, metaclass=_DurabilityEnumTypeWrapper):
-    """What an acknowledged command survives."""
+    """The failures that an acknowledged command survives."""
 
 DURABILITY_UNSPECIFIED: Durability.ValueType  # 0
 """Unknown."""
@@ -76,6 +76,34 @@ MODE_STANDALONE: Mode.ValueType  # 1
 MODE_CLUSTER: Mode.ValueType  # 2
 """One of several nodes that share a log."""
 Global___Mode: _TypeAlias = Mode  # noqa: Y015
+
+class _CircuitBreakerState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CircuitBreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CircuitBreakerState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CIRCUIT_BREAKER_STATE_UNSPECIFIED: _CircuitBreakerState.ValueType  # 0
+    """Unknown."""
+    CIRCUIT_BREAKER_STATE_CLOSED: _CircuitBreakerState.ValueType  # 1
+    """Calls pass."""
+    CIRCUIT_BREAKER_STATE_HALF_OPEN: _CircuitBreakerState.ValueType  # 2
+    """Some calls pass, as trials of the backend."""
+    CIRCUIT_BREAKER_STATE_OPEN: _CircuitBreakerState.ValueType  # 3
+    """Calls are refused, until its time is over."""
+
+class CircuitBreakerState(_CircuitBreakerState, metaclass=_CircuitBreakerStateEnumTypeWrapper):
+    """The state of a circuit breaker."""
+
+CIRCUIT_BREAKER_STATE_UNSPECIFIED: CircuitBreakerState.ValueType  # 0
+"""Unknown."""
+CIRCUIT_BREAKER_STATE_CLOSED: CircuitBreakerState.ValueType  # 1
+"""Calls pass."""
+CIRCUIT_BREAKER_STATE_HALF_OPEN: CircuitBreakerState.ValueType  # 2
+"""Some calls pass, as trials of the backend."""
+CIRCUIT_BREAKER_STATE_OPEN: CircuitBreakerState.ValueType  # 3
+"""Calls are refused, until its time is over."""
+Global___CircuitBreakerState: _TypeAlias = CircuitBreakerState  # noqa: Y015
 
 class _RebuildPhase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -141,6 +169,8 @@ class GetServerInfoResponse(_message.Message):
     DATACENTER_ID_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     DURABILITY_DETAIL_FIELD_NUMBER: _builtins.int
+    AUTHENTICATION_FIELD_NUMBER: _builtins.int
+    SECURITY_WARNING_FIELD_NUMBER: _builtins.int
     service: _builtins.str
     """The name of the service: "Catga OrderSystem"."""
     version: _builtins.str
@@ -154,7 +184,7 @@ class GetServerInfoResponse(_message.Message):
     transport: _builtins.str
     """The message bus, as in --transport."""
     durability: Global___Durability.ValueType
-    """What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+    """The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
     node has reached the store.
     """
     datacenter_id: _builtins.int
@@ -167,6 +197,10 @@ class GetServerInfoResponse(_message.Message):
     """An explanation of the durability for people: which settings of the store were read, and which were only asserted by the operator.
     Empty if there is nothing to explain, and while the durability is unknown.
     """
+    authentication: _builtins.str
+    """Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required"."""
+    security_warning: _builtins.str
+    """A warning about dangerous access to this node, for people; empty if there is none."""
     @_builtins.property
     def limits(self) -> Global___Limits:
         """The limits of requests."""
@@ -195,10 +229,12 @@ class GetServerInfoResponse(_message.Message):
         datacenter_id: _builtins.int = ...,
         worker_id: _builtins.int = ...,
         durability_detail: _builtins.str = ...,
+        authentication: _builtins.str = ...,
+        security_warning: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "started_at", b"started_at", "uptime", b"uptime"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["datacenter_id", b"datacenter_id", "durability", b"durability", "durability_detail", b"durability_detail", "limits", b"limits", "mode", b"mode", "node", b"node", "persistence", b"persistence", "service", b"service", "started_at", b"started_at", "transport", b"transport", "uptime", b"uptime", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authentication", b"authentication", "datacenter_id", b"datacenter_id", "durability", b"durability", "durability_detail", b"durability_detail", "limits", b"limits", "mode", b"mode", "node", b"node", "persistence", b"persistence", "security_warning", b"security_warning", "service", b"service", "started_at", b"started_at", "transport", b"transport", "uptime", b"uptime", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -294,21 +330,27 @@ class Cluster(_message.Message):
 
     MODE_FIELD_NUMBER: _builtins.int
     NODES_FIELD_NUMBER: _builtins.int
+    TAKEOVERS_FIELD_NUMBER: _builtins.int
     mode: Global___Mode.ValueType
     """The mode of the node that answers."""
     @_builtins.property
     def nodes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClusterNode]:
         """The nodes, sorted by worker number. A node that has died is listed until its lease expires, a few seconds later."""
 
+    @_builtins.property
+    def takeovers(self) -> _containers.RepeatedCompositeFieldContainer[Global___Takeover]:
+        """The changes of leaders that the node that answers has seen since it started, the latest first; at most 100."""
+
     def __init__(
         self,
         *,
         mode: Global___Mode.ValueType = ...,
         nodes: _abc.Iterable[Global___ClusterNode] | None = ...,
+        takeovers: _abc.Iterable[Global___Takeover] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "nodes", b"nodes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["mode", b"mode", "nodes", b"nodes", "takeovers", b"takeovers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -365,6 +407,133 @@ class ClusterNode(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClusterNode: _TypeAlias = ClusterNode  # noqa: Y015
+
+@_typing.final
+class Takeover(_message.Message):
+    """A change of the leader of a role."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NOTICED_AT_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    FROM_NODE_FIELD_NUMBER: _builtins.int
+    TO_NODE_FIELD_NUMBER: _builtins.int
+    role: _builtins.str
+    """The role, as in ClusterNode."""
+    from_node: _builtins.str
+    """The name of the leader before."""
+    to_node: _builtins.str
+    """The name of the leader since then."""
+    @_builtins.property
+    def noticed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the node that answers noticed it: at once if it leads since then, otherwise within a few seconds."""
+
+    def __init__(
+        self,
+        *,
+        noticed_at: _timestamp_pb2.Timestamp | None = ...,
+        role: _builtins.str = ...,
+        from_node: _builtins.str = ...,
+        to_node: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["noticed_at", b"noticed_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_node", b"from_node", "noticed_at", b"noticed_at", "role", b"role", "to_node", b"to_node"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Takeover: _TypeAlias = Takeover  # noqa: Y015
+
+@_typing.final
+class ListCircuitBreakersRequest(_message.Message):
+    """The request of ListCircuitBreakers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCircuitBreakersRequest: _TypeAlias = ListCircuitBreakersRequest  # noqa: Y015
+
+@_typing.final
+class ListCircuitBreakersResponse(_message.Message):
+    """The reply of ListCircuitBreakers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CIRCUIT_BREAKERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def circuit_breakers(self) -> _containers.RepeatedCompositeFieldContainer[Global___CircuitBreaker]:
+        """The breakers."""
+
+    def __init__(
+        self,
+        *,
+        circuit_breakers: _abc.Iterable[Global___CircuitBreaker] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListCircuitBreakersResponse: _TypeAlias = ListCircuitBreakersResponse  # noqa: Y015
+
+@_typing.final
+class CircuitBreaker(_message.Message):
+    """A circuit breaker, which refuses calls to a backend that keeps failing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    FAILURES_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
+    FAILURES_TO_OPEN_FIELD_NUMBER: _builtins.int
+    SUCCESSES_TO_CLOSE_FIELD_NUMBER: _builtins.int
+    OPEN_FOR_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The backend: "store" (everything stored with the log), "transport" (the message bus), or "cache" (the shared cache)."""
+    state: Global___CircuitBreakerState.ValueType
+    """Its state."""
+    failures: _builtins.int
+    """The number of failures in a row; 0 unless it is closed."""
+    failures_to_open: _builtins.int
+    """The number of failures in a row that open it."""
+    successes_to_close: _builtins.int
+    """The number of successful trials that close it."""
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """The time until it lets a call pass, as a trial; 0 if the next call is one. Set only while it is open."""
+
+    @_builtins.property
+    def open_for(self) -> _duration_pb2.Duration:
+        """How long it stays open."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        state: Global___CircuitBreakerState.ValueType = ...,
+        failures: _builtins.int = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
+        failures_to_open: _builtins.int = ...,
+        successes_to_close: _builtins.int = ...,
+        open_for: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["open_for", b"open_for", "retry_after", b"retry_after"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failures", b"failures", "failures_to_open", b"failures_to_open", "name", b"name", "open_for", b"open_for", "retry_after", b"retry_after", "state", b"state", "successes_to_close", b"successes_to_close"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CircuitBreaker: _TypeAlias = CircuitBreaker  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -702,3 +871,209 @@ class RebuildProjectionsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RebuildProjectionsResponse: _TypeAlias = RebuildProjectionsResponse  # noqa: Y015
+
+@_typing.final
+class GetConfigurationRequest(_message.Message):
+    """The request of GetConfiguration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConfigurationRequest: _TypeAlias = GetConfigurationRequest  # noqa: Y015
+
+@_typing.final
+class GetConfigurationResponse(_message.Message):
+    """The reply of GetConfiguration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SETTINGS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def settings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Setting]:
+        """All settings, in the order of docs/configuration.md."""
+
+    def __init__(
+        self,
+        *,
+        settings: _abc.Iterable[Global___Setting] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["settings", b"settings"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetConfigurationResponse: _TypeAlias = GetConfigurationResponse  # noqa: Y015
+
+@_typing.final
+class Setting(_message.Message):
+    """A setting of the node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SECTION_FIELD_NUMBER: _builtins.int
+    VALUE_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    IS_DEFAULT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Its name, as its flag spells it: "node-id"."""
+    section: _builtins.str
+    """The section of docs/configuration.md that it is in."""
+    value: _builtins.str
+    """The value in use, as in a configuration file (TOML); a password in it is shown as "***". Empty if it is optional and not set."""
+    source: _builtins.str
+    """Where the value comes from: "default", a flag, an environment variable, or a key in a configuration file."""
+    is_default: _builtins.bool
+    """Whether it has its default, or is not set."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        section: _builtins.str = ...,
+        value: _builtins.str = ...,
+        source: _builtins.str = ...,
+        is_default: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["is_default", b"is_default", "name", b"name", "section", b"section", "source", b"source", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Setting: _TypeAlias = Setting  # noqa: Y015
+
+@_typing.final
+class LogLevel(_message.Message):
+    """The filter of the log of a node."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    CONFIGURED_FILTER_FIELD_NUMBER: _builtins.int
+    REVERTS_AT_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """The filter in effect, as in --log-level: a level (off, error, warn, info, debug, trace), or directives such as
+    "info,ordersystem::processors=debug".
+    """
+    configured_filter: _builtins.str
+    """The configured filter, which is in effect unless another one was set."""
+    @_builtins.property
+    def reverts_at(self) -> _timestamp_pb2.Timestamp:
+        """When the configured filter applies again, by the clock of the node. Not set if it is in effect, and if the other one has no end."""
+
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        configured_filter: _builtins.str = ...,
+        reverts_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reverts_at", b"reverts_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured_filter", b"configured_filter", "filter", b"filter", "reverts_at", b"reverts_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015
+
+@_typing.final
+class GetLogLevelRequest(_message.Message):
+    """The request of GetLogLevel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogLevelRequest: _TypeAlias = GetLogLevelRequest  # noqa: Y015
+
+@_typing.final
+class GetLogLevelResponse(_message.Message):
+    """The reply of GetLogLevel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def log_level(self) -> Global___LogLevel:
+        """The current filter."""
+
+    def __init__(
+        self,
+        *,
+        log_level: Global___LogLevel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log_level", b"log_level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_level", b"log_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogLevelResponse: _TypeAlias = GetLogLevelResponse  # noqa: Y015
+
+@_typing.final
+class SetLogLevelRequest(_message.Message):
+    """The request of SetLogLevel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """The filter: at most 1024 bytes. Empty: the configured filter applies again."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """The time after which the configured filter applies again: 1 s to 24 h. Not set: the filter has no end."""
+
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration", "filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLogLevelRequest: _TypeAlias = SetLogLevelRequest  # noqa: Y015
+
+@_typing.final
+class SetLogLevelResponse(_message.Message):
+    """The reply of SetLogLevel."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LOG_LEVEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def log_level(self) -> Global___LogLevel:
+        """The filter as it is now."""
+
+    def __init__(
+        self,
+        *,
+        log_level: Global___LogLevel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["log_level", b"log_level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["log_level", b"log_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetLogLevelResponse: _TypeAlias = SetLogLevelResponse  # noqa: Y015

@@ -54,6 +54,11 @@ class SystemServiceStub:
                 request_serializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterRequest.SerializeToString,
                 response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterResponse.FromString,
                 _registered_method=True)
+        self.ListCircuitBreakers = channel.unary_unary(
+                '/catga.system.v1.SystemService/ListCircuitBreakers',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.ListCircuitBreakersRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.ListCircuitBreakersResponse.FromString,
+                _registered_method=True)
 
 
 class SystemServiceServicer:
@@ -86,6 +91,13 @@ class SystemServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListCircuitBreakers(self, request, context):
+        """Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SystemServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -103,6 +115,11 @@ def add_SystemServiceServicer_to_server(servicer, server):
                     servicer.WatchCluster,
                     request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterRequest.FromString,
                     response_serializer=catga_dot_system_dot_v1_dot_system__pb2.WatchClusterResponse.SerializeToString,
+            ),
+            'ListCircuitBreakers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListCircuitBreakers,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.ListCircuitBreakersRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.ListCircuitBreakersResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -201,16 +218,45 @@ class SystemService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def ListCircuitBreakers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.SystemService/ListCircuitBreakers',
+            catga_dot_system_dot_v1_dot_system__pb2.ListCircuitBreakersRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.ListCircuitBreakersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class AdminServiceStub:
-    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    --admin-port, and with --operators anyone every client.
+    """Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    every client.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - PERMISSION_DENIED: OPERATORS_ONLY
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
     rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -242,17 +288,34 @@ class AdminServiceStub:
                 request_serializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsRequest.SerializeToString,
                 response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsResponse.FromString,
                 _registered_method=True)
+        self.GetConfiguration = channel.unary_unary(
+                '/catga.system.v1.AdminService/GetConfiguration',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetConfigurationRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetConfigurationResponse.FromString,
+                _registered_method=True)
+        self.GetLogLevel = channel.unary_unary(
+                '/catga.system.v1.AdminService/GetLogLevel',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetLogLevelRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetLogLevelResponse.FromString,
+                _registered_method=True)
+        self.SetLogLevel = channel.unary_unary(
+                '/catga.system.v1.AdminService/SetLogLevel',
+                request_serializer=catga_dot_system_dot_v1_dot_system__pb2.SetLogLevelRequest.SerializeToString,
+                response_deserializer=catga_dot_system_dot_v1_dot_system__pb2.SetLogLevelResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer:
-    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    --admin-port, and with --operators anyone every client.
+    """Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    every client.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - PERMISSION_DENIED: OPERATORS_ONLY
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
     rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -289,6 +352,28 @@ class AdminServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetConfiguration(self, request, context):
+        """Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLogLevel(self, request, context):
+        """Returns the filter of this node's log.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetLogLevel(self, request, context):
+        """Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+        restarts, and after SIGHUP, on which a node reads its configuration again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -312,6 +397,21 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsRequest.FromString,
                     response_serializer=catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsResponse.SerializeToString,
             ),
+            'GetConfiguration': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetConfiguration,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetConfigurationRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetConfigurationResponse.SerializeToString,
+            ),
+            'GetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogLevel,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.GetLogLevelRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.GetLogLevelResponse.SerializeToString,
+            ),
+            'SetLogLevel': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetLogLevel,
+                    request_deserializer=catga_dot_system_dot_v1_dot_system__pb2.SetLogLevelRequest.FromString,
+                    response_serializer=catga_dot_system_dot_v1_dot_system__pb2.SetLogLevelResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'catga.system.v1.AdminService', rpc_method_handlers)
@@ -321,14 +421,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AdminService:
-    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    --admin-port, and with --operators anyone every client.
+    """Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    every client.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - PERMISSION_DENIED: OPERATORS_ONLY
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
     rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -432,6 +534,87 @@ class AdminService:
             '/catga.system.v1.AdminService/RebuildProjections',
             catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsRequest.SerializeToString,
             catga_dot_system_dot_v1_dot_system__pb2.RebuildProjectionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetConfiguration(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.AdminService/GetConfiguration',
+            catga_dot_system_dot_v1_dot_system__pb2.GetConfigurationRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.GetConfigurationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.AdminService/GetLogLevel',
+            catga_dot_system_dot_v1_dot_system__pb2.GetLogLevelRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.GetLogLevelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetLogLevel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/catga.system.v1.AdminService/SetLogLevel',
+            catga_dot_system_dot_v1_dot_system__pb2.SetLogLevelRequest.SerializeToString,
+            catga_dot_system_dot_v1_dot_system__pb2.SetLogLevelResponse.FromString,
             options,
             channel_credentials,
             insecure,

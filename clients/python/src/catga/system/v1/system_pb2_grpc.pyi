@@ -46,6 +46,8 @@ class SystemServiceStub:
     """Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
     shuts down.
     """
+    ListCircuitBreakers: _grpc.UnaryUnaryMultiCallable[_system_pb2.ListCircuitBreakersRequest, _system_pb2.ListCircuitBreakersResponse]
+    """Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends."""
 
 @_typing.type_check_only
 class SystemServiceAsyncStub(SystemServiceStub):
@@ -65,6 +67,8 @@ class SystemServiceAsyncStub(SystemServiceStub):
     """Streams the same: immediately, then whenever something has changed, at most once per second. Ends with SHUTTING_DOWN when the node
     shuts down.
     """
+    ListCircuitBreakers: _aio.UnaryUnaryMultiCallable[_system_pb2.ListCircuitBreakersRequest, _system_pb2.ListCircuitBreakersResponse]  # type: ignore[assignment]
+    """Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends."""
 
 class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
     """Describes the node that answers, and its cluster. Read-only and safe to retry.
@@ -100,17 +104,27 @@ class SystemServiceServicer(metaclass=_abc_1.ABCMeta):
         shuts down.
         """
 
+    @_abc_1.abstractmethod
+    def ListCircuitBreakers(
+        self,
+        request: _system_pb2.ListCircuitBreakersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.ListCircuitBreakersResponse, _abc.Awaitable[_system_pb2.ListCircuitBreakersResponse]]:
+        """Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends."""
+
 def add_SystemServiceServicer_to_server(servicer: SystemServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class AdminServiceStub:
-    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    --admin-port, and with --operators anyone every client.
+    """Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    every client.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - PERMISSION_DENIED: OPERATORS_ONLY
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
       rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -133,17 +147,27 @@ class AdminServiceStub:
     the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
     after a rebuild has finished, another one is refused with OVERLOADED.
     """
+    GetConfiguration: _grpc.UnaryUnaryMultiCallable[_system_pb2.GetConfigurationRequest, _system_pb2.GetConfigurationResponse]
+    """Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden."""
+    GetLogLevel: _grpc.UnaryUnaryMultiCallable[_system_pb2.GetLogLevelRequest, _system_pb2.GetLogLevelResponse]
+    """Returns the filter of this node's log."""
+    SetLogLevel: _grpc.UnaryUnaryMultiCallable[_system_pb2.SetLogLevelRequest, _system_pb2.SetLogLevelResponse]
+    """Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+    restarts, and after SIGHUP, on which a node reads its configuration again.
+    """
 
 @_typing.type_check_only
 class AdminServiceAsyncStub(AdminServiceStub):
-    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    --admin-port, and with --operators anyone every client.
+    """Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    every client.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - PERMISSION_DENIED: OPERATORS_ONLY
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
       rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -163,16 +187,26 @@ class AdminServiceAsyncStub(AdminServiceStub):
     the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
     after a rebuild has finished, another one is refused with OVERLOADED.
     """
+    GetConfiguration: _aio.UnaryUnaryMultiCallable[_system_pb2.GetConfigurationRequest, _system_pb2.GetConfigurationResponse]  # type: ignore[assignment]
+    """Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden."""
+    GetLogLevel: _aio.UnaryUnaryMultiCallable[_system_pb2.GetLogLevelRequest, _system_pb2.GetLogLevelResponse]  # type: ignore[assignment]
+    """Returns the filter of this node's log."""
+    SetLogLevel: _aio.UnaryUnaryMultiCallable[_system_pb2.SetLogLevelRequest, _system_pb2.SetLogLevelResponse]  # type: ignore[assignment]
+    """Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+    restarts, and after SIGHUP, on which a node reads its configuration again.
+    """
 
 class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-    --admin-port, and with --operators anyone every client.
+    """Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+    callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+    every client.
 
     Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
 
     - PERMISSION_DENIED: OPERATORS_ONLY
     - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
     - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+    - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
     - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
     - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
       rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -213,6 +247,32 @@ class AdminServiceServicer(metaclass=_abc_1.ABCMeta):
         """Rebuilds the read model of this node (lists and totals) from the log, and streams the progress. The current one serves queries until
         the new one replaces it. If a rebuild is already running, joins it. The rebuild continues if this call ends early. Within a minute
         after a rebuild has finished, another one is refused with OVERLOADED.
+        """
+
+    @_abc_1.abstractmethod
+    def GetConfiguration(
+        self,
+        request: _system_pb2.GetConfigurationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.GetConfigurationResponse, _abc.Awaitable[_system_pb2.GetConfigurationResponse]]:
+        """Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden."""
+
+    @_abc_1.abstractmethod
+    def GetLogLevel(
+        self,
+        request: _system_pb2.GetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.GetLogLevelResponse, _abc.Awaitable[_system_pb2.GetLogLevelResponse]]:
+        """Returns the filter of this node's log."""
+
+    @_abc_1.abstractmethod
+    def SetLogLevel(
+        self,
+        request: _system_pb2.SetLogLevelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_system_pb2.SetLogLevelResponse, _abc.Awaitable[_system_pb2.SetLogLevelResponse]]:
+        """Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+        restarts, and after SIGHUP, on which a node reads its configuration again.
         """
 
 def add_AdminServiceServicer_to_server(servicer: AdminServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

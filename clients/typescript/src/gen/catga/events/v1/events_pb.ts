@@ -19,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file catga/events/v1/events.proto.
  */
 export const file_catga_events_v1_events: GenFile = /*@__PURE__*/
-  fileDesc("ChxjYXRnYS9ldmVudHMvdjEvZXZlbnRzLnByb3RvEg9jYXRnYS5ldmVudHMudjEi5gMKCk9yZGVyRXZlbnQSEAoIZXZlbnRfaWQYASABKAkSEAoIb3JkZXJfaWQYAiABKAkSEAoIcmV2aXNpb24YAyABKAMSLwoLcmVjb3JkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJlcXVlc3RfaWQYBSABKAkSDQoFYWN0b3IYBiABKAkSEwoLY3VzdG9tZXJfaWQYByABKAkSFgoOc2NoZW1hX3ZlcnNpb24YCCABKAUSNgoNb3JkZXJfY3JlYXRlZBgQIAEoCzIdLmNhdGdhLmV2ZW50cy52MS5PcmRlckNyZWF0ZWRIABIwCgpvcmRlcl9wYWlkGBEgASgLMhouY2F0Z2EuZXZlbnRzLnYxLk9yZGVyUGFpZEgAEjYKDW9yZGVyX3NoaXBwZWQYEiABKAsyHS5jYXRnYS5ldmVudHMudjEuT3JkZXJTaGlwcGVkSAASOgoPb3JkZXJfZGVsaXZlcmVkGBMgASgLMh8uY2F0Z2EuZXZlbnRzLnYxLk9yZGVyRGVsaXZlcmVkSAASOgoPb3JkZXJfY2FuY2VsbGVkGBQgASgLMh8uY2F0Z2EuZXZlbnRzLnYxLk9yZGVyQ2FuY2VsbGVkSABCBwoFZXZlbnQijgEKDE9yZGVyQ3JlYXRlZBIrCgVpdGVtcxgBIAMoCzIcLmNhdGdhLmV2ZW50cy52MS5PcmRlcmVkSXRlbRIhCgV0b3RhbBgCIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhgKEHNoaXBwaW5nX2FkZHJlc3MYAyABKAkSFAoIY3VycmVuY3kYBCABKAlCAhgBIocBCgtPcmRlcmVkSXRlbRISCgpwcm9kdWN0X2lkGAEgASgJEgwKBG5hbWUYAiABKAkSEAoIcXVhbnRpdHkYAyABKAMSJgoKdW5pdF9wcmljZRgEIAEoCzISLmdvb2dsZS50eXBlLk1vbmV5EhwKEHVuaXRfcHJpY2VfbWlub3IYBSABKANCAhgBIj4KCU9yZGVyUGFpZBIWCg5wYXltZW50X21ldGhvZBgBIAEoCRIZChFwYXltZW50X3JlZmVyZW5jZRgCIAEoCSI4CgxPcmRlclNoaXBwZWQSFwoPdHJhY2tpbmdfbnVtYmVyGAEgASgJEg8KB2NhcnJpZXIYAiABKAkiEAoOT3JkZXJEZWxpdmVyZWQiIAoOT3JkZXJDYW5jZWxsZWQSDgoGcmVhc29uGAEgASgJQmYKE2NvbS5jYXRnYS5ldmVudHMudjFCC0V2ZW50c1Byb3RvUAFaQGdpdGh1Yi5jb20vY2F0Z2Evb3JkZXJzeXN0ZW0vY2xpZW50cy9nby9jYXRnYS9ldmVudHMvdjE7ZXZlbnRzdjFiBnByb3RvMw", [file_google_protobuf_timestamp, file_google_type_money]);
+  fileDesc("ChxjYXRnYS9ldmVudHMvdjEvZXZlbnRzLnByb3RvEg9jYXRnYS5ldmVudHMudjEikQQKCk9yZGVyRXZlbnQSEAoIZXZlbnRfaWQYASABKAkSEAoIb3JkZXJfaWQYAiABKAkSEAoIcmV2aXNpb24YAyABKAMSLwoLcmVjb3JkZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhIKCnJlcXVlc3RfaWQYBSABKAkSDQoFYWN0b3IYBiABKAkSEwoLY3VzdG9tZXJfaWQYByABKAkSFgoOc2NoZW1hX3ZlcnNpb24YCCABKAUSFAoMb25fYmVoYWxmX29mGAkgASgJEhMKC3RyYWNlcGFyZW50GAogASgJEjYKDW9yZGVyX2NyZWF0ZWQYECABKAsyHS5jYXRnYS5ldmVudHMudjEuT3JkZXJDcmVhdGVkSAASMAoKb3JkZXJfcGFpZBgRIAEoCzIaLmNhdGdhLmV2ZW50cy52MS5PcmRlclBhaWRIABI2Cg1vcmRlcl9zaGlwcGVkGBIgASgLMh0uY2F0Z2EuZXZlbnRzLnYxLk9yZGVyU2hpcHBlZEgAEjoKD29yZGVyX2RlbGl2ZXJlZBgTIAEoCzIfLmNhdGdhLmV2ZW50cy52MS5PcmRlckRlbGl2ZXJlZEgAEjoKD29yZGVyX2NhbmNlbGxlZBgUIAEoCzIfLmNhdGdhLmV2ZW50cy52MS5PcmRlckNhbmNlbGxlZEgAQgcKBWV2ZW50Io4BCgxPcmRlckNyZWF0ZWQSKwoFaXRlbXMYASADKAsyHC5jYXRnYS5ldmVudHMudjEuT3JkZXJlZEl0ZW0SIQoFdG90YWwYAiABKAsyEi5nb29nbGUudHlwZS5Nb25leRIYChBzaGlwcGluZ19hZGRyZXNzGAMgASgJEhQKCGN1cnJlbmN5GAQgASgJQgIYASKHAQoLT3JkZXJlZEl0ZW0SEgoKcHJvZHVjdF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEhAKCHF1YW50aXR5GAMgASgDEiYKCnVuaXRfcHJpY2UYBCABKAsyEi5nb29nbGUudHlwZS5Nb25leRIcChB1bml0X3ByaWNlX21pbm9yGAUgASgDQgIYASI+CglPcmRlclBhaWQSFgoOcGF5bWVudF9tZXRob2QYASABKAkSGQoRcGF5bWVudF9yZWZlcmVuY2UYAiABKAkiOAoMT3JkZXJTaGlwcGVkEhcKD3RyYWNraW5nX251bWJlchgBIAEoCRIPCgdjYXJyaWVyGAIgASgJIhAKDk9yZGVyRGVsaXZlcmVkIiAKDk9yZGVyQ2FuY2VsbGVkEg4KBnJlYXNvbhgBIAEoCUJmChNjb20uY2F0Z2EuZXZlbnRzLnYxQgtFdmVudHNQcm90b1ABWkBnaXRodWIuY29tL2NhdGdhL29yZGVyc3lzdGVtL2NsaWVudHMvZ28vY2F0Z2EvZXZlbnRzL3YxO2V2ZW50c3YxYgZwcm90bzM", [file_google_protobuf_timestamp, file_google_type_money]);
 
 /**
  * An event: one change of one order, with the fields that all events have.
@@ -63,7 +63,8 @@ export type OrderEvent = Message<"catga.events.v1.OrderEvent"> & {
   requestId: string;
 
   /**
-   * The originator of the command, as given by the client; empty if not given.
+   * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+   * has given; empty if not given.
    *
    * @generated from field: string actor = 6;
    */
@@ -82,6 +83,22 @@ export type OrderEvent = Message<"catga.events.v1.OrderEvent"> & {
    * @generated from field: int32 schema_version = 8;
    */
   schemaVersion: number;
+
+  /**
+   * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+   * Empty if not given, and where the service does not identify its callers.
+   *
+   * @generated from field: string on_behalf_of = 9;
+   */
+  onBehalfOf: string;
+
+  /**
+   * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+   * client gave none and the service does not trace.
+   *
+   * @generated from field: string traceparent = 10;
+   */
+  traceparent: string;
 
   /**
    * The change.

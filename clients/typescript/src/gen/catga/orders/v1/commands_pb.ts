@@ -42,7 +42,8 @@ export type CreateOrderRequest = Message<"catga.orders.v1.CreateOrderRequest"> &
   expectedRevision?: bigint | undefined;
 
   /**
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    *
    * @generated from field: string actor = 3;
    */
@@ -175,7 +176,8 @@ export type PayOrderRequest = Message<"catga.orders.v1.PayOrderRequest"> & {
   expectedRevision?: bigint | undefined;
 
   /**
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    *
    * @generated from field: string actor = 3;
    */
@@ -266,7 +268,8 @@ export type ShipOrderRequest = Message<"catga.orders.v1.ShipOrderRequest"> & {
   expectedRevision?: bigint | undefined;
 
   /**
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    *
    * @generated from field: string actor = 3;
    */
@@ -357,7 +360,8 @@ export type DeliverOrderRequest = Message<"catga.orders.v1.DeliverOrderRequest">
   expectedRevision?: bigint | undefined;
 
   /**
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    *
    * @generated from field: string actor = 3;
    */
@@ -434,7 +438,8 @@ export type CancelOrderRequest = Message<"catga.orders.v1.CancelOrderRequest"> &
   expectedRevision?: bigint | undefined;
 
   /**
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    *
    * @generated from field: string actor = 3;
    */
@@ -648,7 +653,8 @@ export const CommandSuccessSchema: GenMessage<CommandSuccess> = /*@__PURE__*/
  * Changes orders. A command is atomic: either all of its events are appended to the log, or none.
  *
  * Idempotency: a command with a `request_id` takes effect at most once, on any node and for the lifetime of its order. A retry with the
- * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry.
+ * same id and payload (`actor` may differ) returns the first reply. Without a `request_id` a command is not safe to retry. Where the service
+ * identifies its callers, a `request_id` belongs to its caller: the same id of two callers is two requests.
  *
  * Consistency: a command decides on the current state of its order, and a success is sent only once the event store has acknowledged
  * the commit. A query given the returned `consistency_token` sees the command, on any node.
@@ -656,7 +662,9 @@ export const CommandSuccessSchema: GenMessage<CommandSuccess> = /*@__PURE__*/
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
  *
  * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
- * - NOT_FOUND: ORDER_NOT_FOUND
+ * - NOT_FOUND: ORDER_NOT_FOUND (also for an order of another customer, if the caller is a customer)
+ * - PERMISSION_DENIED: ROLE_MISSING, CUSTOMER_NOT_ALLOWED (a customer places orders with its own customer id only), ACTOR_NOT_ALLOWED (the caller may not act
+ *   for others)
  * - FAILED_PRECONDITION: ILLEGAL_TRANSITION (the order's status does not allow the command; PreconditionFailure)
  * - ABORTED: REVISION_CONFLICT (the order is not at `expected_revision`), CONTENTION (concurrent commands for the same order kept
  *   winning; RetryInfo)

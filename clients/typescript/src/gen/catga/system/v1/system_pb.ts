@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file catga/system/v1/system.proto.
  */
 export const file_catga_system_v1_system: GenFile = /*@__PURE__*/
-  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QijgMKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBRIZChFkdXJhYmlsaXR5X2RldGFpbBgNIAEoCSITChFHZXRDbHVzdGVyUmVxdWVzdCI/ChJHZXRDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIhUKE1dhdGNoQ2x1c3RlclJlcXVlc3QiQQoUV2F0Y2hDbHVzdGVyUmVzcG9uc2USKQoHY2x1c3RlchgBIAEoCzIYLmNhdGdhLnN5c3RlbS52MS5DbHVzdGVyIlsKB0NsdXN0ZXISIwoEbW9kZRgBIAEoDjIVLmNhdGdhLnN5c3RlbS52MS5Nb2RlEisKBW5vZGVzGAIgAygLMhwuY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXJOb2RlIpgBCgtDbHVzdGVyTm9kZRIMCgRub2RlGAEgASgJEg8KB2FkZHJlc3MYAiABKAkSFQoNZGF0YWNlbnRlcl9pZBgDIAEoBRIRCgl3b3JrZXJfaWQYBCABKAUSDQoFcm9sZXMYBSADKAkSDgoGY3Vyc29yGAYgASgJEgsKA2xhZxgHIAEoAxIUCgxpc190aGlzX25vZGUYCCABKAgiiwIKBkxpbWl0cxIZChFtYXhfbWVzc2FnZV9ieXRlcxgBIAEoAxIbChNtYXhfaXRlbXNfcGVyX29yZGVyGAIgASgFEhQKDG1heF9xdWFudGl0eRgDIAEoAxIVCg1tYXhfcGFnZV9zaXplGAQgASgFEhYKDm1heF9iYXRjaF9zaXplGAUgASgFEhgKEG1heF9pZHNfcGVyX2NhbGwYBiABKAUSFQoNbWF4X2luX2ZsaWdodBgHIAEoBRIeChZtYXhfY29uY3VycmVudF9zdHJlYW1zGAggASgFEhcKD21heF9jb25uZWN0aW9ucxgJIAEoBRIaChJtYXhfbWV0YWRhdGFfYnl0ZXMYCiABKAMiUAoWTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBIPCgdoYW5kbGVyGAEgASgJEhEKCXBhZ2Vfc2l6ZRgCIAEoBRISCgpwYWdlX3Rva2VuGAMgASgJImUKF0xpc3REZWFkTGV0dGVyc1Jlc3BvbnNlEjEKDGRlYWRfbGV0dGVycxgBIAMoCzIbLmNhdGdhLnN5c3RlbS52MS5EZWFkTGV0dGVyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSKoAQoKRGVhZExldHRlchIQCghldmVudF9pZBgBIAEoCRIQCghvcmRlcl9pZBgCIAEoCRIQCghyZXZpc2lvbhgDIAEoAxIMCgR0eXBlGAQgASgJEhAKCGF0dGVtcHRzGAUgASgFEjQKEGRlYWRfbGV0dGVyZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEg4KBnJlYXNvbhgHIAEoCSJLChhSZXBsYXlEZWFkTGV0dGVyc1JlcXVlc3QSDwoHaGFuZGxlchgBIAEoCRIRCglldmVudF9pZHMYAiADKAkSCwoDYWxsGAMgASgIIi0KGVJlcGxheURlYWRMZXR0ZXJzUmVzcG9uc2USEAoIcmVwbGF5ZWQYASABKAUiTAoZRGlzY2FyZERlYWRMZXR0ZXJzUmVxdWVzdBIPCgdoYW5kbGVyGAEgASgJEhEKCWV2ZW50X2lkcxgCIAMoCRILCgNhbGwYAyABKAgiLwoaRGlzY2FyZERlYWRMZXR0ZXJzUmVzcG9uc2USEQoJZGlzY2FyZGVkGAEgASgFIhsKGVJlYnVpbGRQcm9qZWN0aW9uc1JlcXVlc3QiyQEKGlJlYnVpbGRQcm9qZWN0aW9uc1Jlc3BvbnNlEiwKBXBoYXNlGAEgASgOMh0uY2F0Z2Euc3lzdGVtLnYxLlJlYnVpbGRQaGFzZRIOCgZldmVudHMYAiABKAMSFAoMdG90YWxfZXZlbnRzGAMgASgDEhkKEWV2ZW50c19wZXJfc2Vjb25kGAQgASgBEiwKCXJlbWFpbmluZxgFIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIOCgZqb2luZWQYBiABKAgqhAEKCkR1cmFiaWxpdHkSGgoWRFVSQUJJTElUWV9VTlNQRUNJRklFRBAAEhMKD0RVUkFCSUxJVFlfTk9ORRABEhYKEkRVUkFCSUxJVFlfUFJPQ0VTUxACEhYKEkRVUkFCSUxJVFlfTUFDSElORRADEhUKEURVUkFCSUxJVFlfUVVPUlVNEAQqQwoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASEwoPTU9ERV9TVEFOREFMT05FEAESEAoMTU9ERV9DTFVTVEVSEAIqfAoMUmVidWlsZFBoYXNlEh0KGVJFQlVJTERfUEhBU0VfVU5TUEVDSUZJRUQQABIZChVSRUJVSUxEX1BIQVNFX1JFQURJTkcQARIaChZSRUJVSUxEX1BIQVNFX0lOREVYSU5HEAISFgoSUkVCVUlMRF9QSEFTRV9ET05FEAMypQIKDVN5c3RlbVNlcnZpY2USXgoNR2V0U2VydmVySW5mbxIlLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBomLmNhdGdhLnN5c3RlbS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2USVQoKR2V0Q2x1c3RlchIiLmNhdGdhLnN5c3RlbS52MS5HZXRDbHVzdGVyUmVxdWVzdBojLmNhdGdhLnN5c3RlbS52MS5HZXRDbHVzdGVyUmVzcG9uc2USXQoMV2F0Y2hDbHVzdGVyEiQuY2F0Z2Euc3lzdGVtLnYxLldhdGNoQ2x1c3RlclJlcXVlc3QaJS5jYXRnYS5zeXN0ZW0udjEuV2F0Y2hDbHVzdGVyUmVzcG9uc2UwATLAAwoMQWRtaW5TZXJ2aWNlEmQKD0xpc3REZWFkTGV0dGVycxInLmNhdGdhLnN5c3RlbS52MS5MaXN0RGVhZExldHRlcnNSZXF1ZXN0GiguY2F0Z2Euc3lzdGVtLnYxLkxpc3REZWFkTGV0dGVyc1Jlc3BvbnNlEmoKEVJlcGxheURlYWRMZXR0ZXJzEikuY2F0Z2Euc3lzdGVtLnYxLlJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBoqLmNhdGdhLnN5c3RlbS52MS5SZXBsYXlEZWFkTGV0dGVyc1Jlc3BvbnNlEm0KEkRpc2NhcmREZWFkTGV0dGVycxIqLmNhdGdhLnN5c3RlbS52MS5EaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0GisuY2F0Z2Euc3lzdGVtLnYxLkRpc2NhcmREZWFkTGV0dGVyc1Jlc3BvbnNlEm8KElJlYnVpbGRQcm9qZWN0aW9ucxIqLmNhdGdhLnN5c3RlbS52MS5SZWJ1aWxkUHJvamVjdGlvbnNSZXF1ZXN0GisuY2F0Z2Euc3lzdGVtLnYxLlJlYnVpbGRQcm9qZWN0aW9uc1Jlc3BvbnNlMAFCZgoTY29tLmNhdGdhLnN5c3RlbS52MUILU3lzdGVtUHJvdG9QAVpAZ2l0aHViLmNvbS9jYXRnYS9vcmRlcnN5c3RlbS9jbGllbnRzL2dvL2NhdGdhL3N5c3RlbS92MTtzeXN0ZW12MWIGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("ChxjYXRnYS9zeXN0ZW0vdjEvc3lzdGVtLnByb3RvEg9jYXRnYS5zeXN0ZW0udjEiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QiwAMKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgdzZXJ2aWNlGAEgASgJEg8KB3ZlcnNpb24YAiABKAkSDAoEbm9kZRgDIAEoCRIjCgRtb2RlGAQgASgOMhUuY2F0Z2Euc3lzdGVtLnYxLk1vZGUSEwoLcGVyc2lzdGVuY2UYBSABKAkSEQoJdHJhbnNwb3J0GAYgASgJEi8KCmR1cmFiaWxpdHkYByABKA4yGy5jYXRnYS5zeXN0ZW0udjEuRHVyYWJpbGl0eRInCgZsaW1pdHMYCCABKAsyFy5jYXRnYS5zeXN0ZW0udjEuTGltaXRzEi4KCnN0YXJ0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBnVwdGltZRgKIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIVCg1kYXRhY2VudGVyX2lkGAsgASgFEhEKCXdvcmtlcl9pZBgMIAEoBRIZChFkdXJhYmlsaXR5X2RldGFpbBgNIAEoCRIWCg5hdXRoZW50aWNhdGlvbhgOIAEoCRIYChBzZWN1cml0eV93YXJuaW5nGA8gASgJIhMKEUdldENsdXN0ZXJSZXF1ZXN0Ij8KEkdldENsdXN0ZXJSZXNwb25zZRIpCgdjbHVzdGVyGAEgASgLMhguY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXIiFQoTV2F0Y2hDbHVzdGVyUmVxdWVzdCJBChRXYXRjaENsdXN0ZXJSZXNwb25zZRIpCgdjbHVzdGVyGAEgASgLMhguY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXIiiQEKB0NsdXN0ZXISIwoEbW9kZRgBIAEoDjIVLmNhdGdhLnN5c3RlbS52MS5Nb2RlEisKBW5vZGVzGAIgAygLMhwuY2F0Z2Euc3lzdGVtLnYxLkNsdXN0ZXJOb2RlEiwKCXRha2VvdmVycxgDIAMoCzIZLmNhdGdhLnN5c3RlbS52MS5UYWtlb3ZlciKYAQoLQ2x1c3Rlck5vZGUSDAoEbm9kZRgBIAEoCRIPCgdhZGRyZXNzGAIgASgJEhUKDWRhdGFjZW50ZXJfaWQYAyABKAUSEQoJd29ya2VyX2lkGAQgASgFEg0KBXJvbGVzGAUgAygJEg4KBmN1cnNvchgGIAEoCRILCgNsYWcYByABKAMSFAoMaXNfdGhpc19ub2RlGAggASgIImwKCFRha2VvdmVyEi4KCm5vdGljZWRfYXQYASABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEgwKBHJvbGUYAiABKAkSEQoJZnJvbV9ub2RlGAMgASgJEg8KB3RvX25vZGUYBCABKAkiHAoaTGlzdENpcmN1aXRCcmVha2Vyc1JlcXVlc3QiWAobTGlzdENpcmN1aXRCcmVha2Vyc1Jlc3BvbnNlEjkKEGNpcmN1aXRfYnJlYWtlcnMYASADKAsyHy5jYXRnYS5zeXN0ZW0udjEuQ2lyY3VpdEJyZWFrZXIi+AEKDkNpcmN1aXRCcmVha2VyEgwKBG5hbWUYASABKAkSMwoFc3RhdGUYAiABKA4yJC5jYXRnYS5zeXN0ZW0udjEuQ2lyY3VpdEJyZWFrZXJTdGF0ZRIQCghmYWlsdXJlcxgDIAEoBRIuCgtyZXRyeV9hZnRlchgEIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIYChBmYWlsdXJlc190b19vcGVuGAUgASgFEhoKEnN1Y2Nlc3Nlc190b19jbG9zZRgGIAEoBRIrCghvcGVuX2ZvchgHIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiKLAgoGTGltaXRzEhkKEW1heF9tZXNzYWdlX2J5dGVzGAEgASgDEhsKE21heF9pdGVtc19wZXJfb3JkZXIYAiABKAUSFAoMbWF4X3F1YW50aXR5GAMgASgDEhUKDW1heF9wYWdlX3NpemUYBCABKAUSFgoObWF4X2JhdGNoX3NpemUYBSABKAUSGAoQbWF4X2lkc19wZXJfY2FsbBgGIAEoBRIVCg1tYXhfaW5fZmxpZ2h0GAcgASgFEh4KFm1heF9jb25jdXJyZW50X3N0cmVhbXMYCCABKAUSFwoPbWF4X2Nvbm5lY3Rpb25zGAkgASgFEhoKEm1heF9tZXRhZGF0YV9ieXRlcxgKIAEoAyJQChZMaXN0RGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJcGFnZV9zaXplGAIgASgFEhIKCnBhZ2VfdG9rZW4YAyABKAkiZQoXTGlzdERlYWRMZXR0ZXJzUmVzcG9uc2USMQoMZGVhZF9sZXR0ZXJzGAEgAygLMhsuY2F0Z2Euc3lzdGVtLnYxLkRlYWRMZXR0ZXISFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIqgBCgpEZWFkTGV0dGVyEhAKCGV2ZW50X2lkGAEgASgJEhAKCG9yZGVyX2lkGAIgASgJEhAKCHJldmlzaW9uGAMgASgDEgwKBHR5cGUYBCABKAkSEAoIYXR0ZW1wdHMYBSABKAUSNAoQZGVhZF9sZXR0ZXJlZF9hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDgoGcmVhc29uGAcgASgJIksKGFJlcGxheURlYWRMZXR0ZXJzUmVxdWVzdBIPCgdoYW5kbGVyGAEgASgJEhEKCWV2ZW50X2lkcxgCIAMoCRILCgNhbGwYAyABKAgiLQoZUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRIQCghyZXBsYXllZBgBIAEoBSJMChlEaXNjYXJkRGVhZExldHRlcnNSZXF1ZXN0Eg8KB2hhbmRsZXIYASABKAkSEQoJZXZlbnRfaWRzGAIgAygJEgsKA2FsbBgDIAEoCCIvChpEaXNjYXJkRGVhZExldHRlcnNSZXNwb25zZRIRCglkaXNjYXJkZWQYASABKAUiGwoZUmVidWlsZFByb2plY3Rpb25zUmVxdWVzdCLJAQoaUmVidWlsZFByb2plY3Rpb25zUmVzcG9uc2USLAoFcGhhc2UYASABKA4yHS5jYXRnYS5zeXN0ZW0udjEuUmVidWlsZFBoYXNlEg4KBmV2ZW50cxgCIAEoAxIUCgx0b3RhbF9ldmVudHMYAyABKAMSGQoRZXZlbnRzX3Blcl9zZWNvbmQYBCABKAESLAoJcmVtYWluaW5nGAUgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEg4KBmpvaW5lZBgGIAEoCCIZChdHZXRDb25maWd1cmF0aW9uUmVxdWVzdCJGChhHZXRDb25maWd1cmF0aW9uUmVzcG9uc2USKgoIc2V0dGluZ3MYASADKAsyGC5jYXRnYS5zeXN0ZW0udjEuU2V0dGluZyJbCgdTZXR0aW5nEgwKBG5hbWUYASABKAkSDwoHc2VjdGlvbhgCIAEoCRINCgV2YWx1ZRgDIAEoCRIOCgZzb3VyY2UYBCABKAkSEgoKaXNfZGVmYXVsdBgFIAEoCCJlCghMb2dMZXZlbBIOCgZmaWx0ZXIYASABKAkSGQoRY29uZmlndXJlZF9maWx0ZXIYAiABKAkSLgoKcmV2ZXJ0c19hdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiFAoSR2V0TG9nTGV2ZWxSZXF1ZXN0IkMKE0dldExvZ0xldmVsUmVzcG9uc2USLAoJbG9nX2xldmVsGAEgASgLMhkuY2F0Z2Euc3lzdGVtLnYxLkxvZ0xldmVsIlEKElNldExvZ0xldmVsUmVxdWVzdBIOCgZmaWx0ZXIYASABKAkSKwoIZHVyYXRpb24YAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24iQwoTU2V0TG9nTGV2ZWxSZXNwb25zZRIsCglsb2dfbGV2ZWwYASABKAsyGS5jYXRnYS5zeXN0ZW0udjEuTG9nTGV2ZWwqhAEKCkR1cmFiaWxpdHkSGgoWRFVSQUJJTElUWV9VTlNQRUNJRklFRBAAEhMKD0RVUkFCSUxJVFlfTk9ORRABEhYKEkRVUkFCSUxJVFlfUFJPQ0VTUxACEhYKEkRVUkFCSUxJVFlfTUFDSElORRADEhUKEURVUkFCSUxJVFlfUVVPUlVNEAQqQwoETW9kZRIUChBNT0RFX1VOU1BFQ0lGSUVEEAASEwoPTU9ERV9TVEFOREFMT05FEAESEAoMTU9ERV9DTFVTVEVSEAIqowEKE0NpcmN1aXRCcmVha2VyU3RhdGUSJQohQ0lSQ1VJVF9CUkVBS0VSX1NUQVRFX1VOU1BFQ0lGSUVEEAASIAocQ0lSQ1VJVF9CUkVBS0VSX1NUQVRFX0NMT1NFRBABEiMKH0NJUkNVSVRfQlJFQUtFUl9TVEFURV9IQUxGX09QRU4QAhIeChpDSVJDVUlUX0JSRUFLRVJfU1RBVEVfT1BFThADKnwKDFJlYnVpbGRQaGFzZRIdChlSRUJVSUxEX1BIQVNFX1VOU1BFQ0lGSUVEEAASGQoVUkVCVUlMRF9QSEFTRV9SRUFESU5HEAESGgoWUkVCVUlMRF9QSEFTRV9JTkRFWElORxACEhYKElJFQlVJTERfUEhBU0VfRE9ORRADMpcDCg1TeXN0ZW1TZXJ2aWNlEl4KDUdldFNlcnZlckluZm8SJS5jYXRnYS5zeXN0ZW0udjEuR2V0U2VydmVySW5mb1JlcXVlc3QaJi5jYXRnYS5zeXN0ZW0udjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlElUKCkdldENsdXN0ZXISIi5jYXRnYS5zeXN0ZW0udjEuR2V0Q2x1c3RlclJlcXVlc3QaIy5jYXRnYS5zeXN0ZW0udjEuR2V0Q2x1c3RlclJlc3BvbnNlEl0KDFdhdGNoQ2x1c3RlchIkLmNhdGdhLnN5c3RlbS52MS5XYXRjaENsdXN0ZXJSZXF1ZXN0GiUuY2F0Z2Euc3lzdGVtLnYxLldhdGNoQ2x1c3RlclJlc3BvbnNlMAEScAoTTGlzdENpcmN1aXRCcmVha2VycxIrLmNhdGdhLnN5c3RlbS52MS5MaXN0Q2lyY3VpdEJyZWFrZXJzUmVxdWVzdBosLmNhdGdhLnN5c3RlbS52MS5MaXN0Q2lyY3VpdEJyZWFrZXJzUmVzcG9uc2Uy3QUKDEFkbWluU2VydmljZRJkCg9MaXN0RGVhZExldHRlcnMSJy5jYXRnYS5zeXN0ZW0udjEuTGlzdERlYWRMZXR0ZXJzUmVxdWVzdBooLmNhdGdhLnN5c3RlbS52MS5MaXN0RGVhZExldHRlcnNSZXNwb25zZRJqChFSZXBsYXlEZWFkTGV0dGVycxIpLmNhdGdhLnN5c3RlbS52MS5SZXBsYXlEZWFkTGV0dGVyc1JlcXVlc3QaKi5jYXRnYS5zeXN0ZW0udjEuUmVwbGF5RGVhZExldHRlcnNSZXNwb25zZRJtChJEaXNjYXJkRGVhZExldHRlcnMSKi5jYXRnYS5zeXN0ZW0udjEuRGlzY2FyZERlYWRMZXR0ZXJzUmVxdWVzdBorLmNhdGdhLnN5c3RlbS52MS5EaXNjYXJkRGVhZExldHRlcnNSZXNwb25zZRJvChJSZWJ1aWxkUHJvamVjdGlvbnMSKi5jYXRnYS5zeXN0ZW0udjEuUmVidWlsZFByb2plY3Rpb25zUmVxdWVzdBorLmNhdGdhLnN5c3RlbS52MS5SZWJ1aWxkUHJvamVjdGlvbnNSZXNwb25zZTABEmcKEEdldENvbmZpZ3VyYXRpb24SKC5jYXRnYS5zeXN0ZW0udjEuR2V0Q29uZmlndXJhdGlvblJlcXVlc3QaKS5jYXRnYS5zeXN0ZW0udjEuR2V0Q29uZmlndXJhdGlvblJlc3BvbnNlElgKC0dldExvZ0xldmVsEiMuY2F0Z2Euc3lzdGVtLnYxLkdldExvZ0xldmVsUmVxdWVzdBokLmNhdGdhLnN5c3RlbS52MS5HZXRMb2dMZXZlbFJlc3BvbnNlElgKC1NldExvZ0xldmVsEiMuY2F0Z2Euc3lzdGVtLnYxLlNldExvZ0xldmVsUmVxdWVzdBokLmNhdGdhLnN5c3RlbS52MS5TZXRMb2dMZXZlbFJlc3BvbnNlQmYKE2NvbS5jYXRnYS5zeXN0ZW0udjFCC1N5c3RlbVByb3RvUAFaQGdpdGh1Yi5jb20vY2F0Z2Evb3JkZXJzeXN0ZW0vY2xpZW50cy9nby9jYXRnYS9zeXN0ZW0vdjE7c3lzdGVtdjFiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * The request of GetServerInfo.
@@ -80,7 +80,7 @@ export type GetServerInfoResponse = Message<"catga.system.v1.GetServerInfoRespon
   transport: string;
 
   /**
-   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
    * node has reached the store.
    *
    * @generated from field: catga.system.v1.Durability durability = 7;
@@ -130,6 +130,20 @@ export type GetServerInfoResponse = Message<"catga.system.v1.GetServerInfoRespon
    * @generated from field: string durability_detail = 13;
    */
   durabilityDetail: string;
+
+  /**
+   * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+   *
+   * @generated from field: string authentication = 14;
+   */
+  authentication: string;
+
+  /**
+   * A warning about dangerous access to this node, for people; empty if there is none.
+   *
+   * @generated from field: string security_warning = 15;
+   */
+  securityWarning: string;
 };
 
 /**
@@ -230,6 +244,13 @@ export type Cluster = Message<"catga.system.v1.Cluster"> & {
    * @generated from field: repeated catga.system.v1.ClusterNode nodes = 2;
    */
   nodes: ClusterNode[];
+
+  /**
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   *
+   * @generated from field: repeated catga.system.v1.Takeover takeovers = 3;
+   */
+  takeovers: Takeover[];
 };
 
 /**
@@ -308,6 +329,147 @@ export type ClusterNode = Message<"catga.system.v1.ClusterNode"> & {
  */
 export const ClusterNodeSchema: GenMessage<ClusterNode> = /*@__PURE__*/
   messageDesc(file_catga_system_v1_system, 7);
+
+/**
+ * A change of the leader of a role.
+ *
+ * @generated from message catga.system.v1.Takeover
+ */
+export type Takeover = Message<"catga.system.v1.Takeover"> & {
+  /**
+   * When the node that answers noticed it: at once if it leads since then, otherwise within a few seconds.
+   *
+   * @generated from field: google.protobuf.Timestamp noticed_at = 1;
+   */
+  noticedAt?: Timestamp | undefined;
+
+  /**
+   * The role, as in ClusterNode.
+   *
+   * @generated from field: string role = 2;
+   */
+  role: string;
+
+  /**
+   * The name of the leader before.
+   *
+   * @generated from field: string from_node = 3;
+   */
+  fromNode: string;
+
+  /**
+   * The name of the leader since then.
+   *
+   * @generated from field: string to_node = 4;
+   */
+  toNode: string;
+};
+
+/**
+ * Describes the message catga.system.v1.Takeover.
+ * Use `create(TakeoverSchema)` to create a new message.
+ */
+export const TakeoverSchema: GenMessage<Takeover> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 8);
+
+/**
+ * The request of ListCircuitBreakers.
+ *
+ * @generated from message catga.system.v1.ListCircuitBreakersRequest
+ */
+export type ListCircuitBreakersRequest = Message<"catga.system.v1.ListCircuitBreakersRequest"> & {
+};
+
+/**
+ * Describes the message catga.system.v1.ListCircuitBreakersRequest.
+ * Use `create(ListCircuitBreakersRequestSchema)` to create a new message.
+ */
+export const ListCircuitBreakersRequestSchema: GenMessage<ListCircuitBreakersRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 9);
+
+/**
+ * The reply of ListCircuitBreakers.
+ *
+ * @generated from message catga.system.v1.ListCircuitBreakersResponse
+ */
+export type ListCircuitBreakersResponse = Message<"catga.system.v1.ListCircuitBreakersResponse"> & {
+  /**
+   * The breakers.
+   *
+   * @generated from field: repeated catga.system.v1.CircuitBreaker circuit_breakers = 1;
+   */
+  circuitBreakers: CircuitBreaker[];
+};
+
+/**
+ * Describes the message catga.system.v1.ListCircuitBreakersResponse.
+ * Use `create(ListCircuitBreakersResponseSchema)` to create a new message.
+ */
+export const ListCircuitBreakersResponseSchema: GenMessage<ListCircuitBreakersResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 10);
+
+/**
+ * A circuit breaker, which refuses calls to a backend that keeps failing.
+ *
+ * @generated from message catga.system.v1.CircuitBreaker
+ */
+export type CircuitBreaker = Message<"catga.system.v1.CircuitBreaker"> & {
+  /**
+   * The backend: "store" (everything stored with the log), "transport" (the message bus), or "cache" (the shared cache).
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * Its state.
+   *
+   * @generated from field: catga.system.v1.CircuitBreakerState state = 2;
+   */
+  state: CircuitBreakerState;
+
+  /**
+   * The number of failures in a row; 0 unless it is closed.
+   *
+   * @generated from field: int32 failures = 3;
+   */
+  failures: number;
+
+  /**
+   * The time until it lets a call pass, as a trial; 0 if the next call is one. Set only while it is open.
+   *
+   * @generated from field: google.protobuf.Duration retry_after = 4;
+   */
+  retryAfter?: Duration | undefined;
+
+  /**
+   * The number of failures in a row that open it.
+   *
+   * @generated from field: int32 failures_to_open = 5;
+   */
+  failuresToOpen: number;
+
+  /**
+   * The number of successful trials that close it.
+   *
+   * @generated from field: int32 successes_to_close = 6;
+   */
+  successesToClose: number;
+
+  /**
+   * How long it stays open.
+   *
+   * @generated from field: google.protobuf.Duration open_for = 7;
+   */
+  openFor?: Duration | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.CircuitBreaker.
+ * Use `create(CircuitBreakerSchema)` to create a new message.
+ */
+export const CircuitBreakerSchema: GenMessage<CircuitBreaker> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 11);
 
 /**
  * The limits of requests.
@@ -392,7 +554,7 @@ export type Limits = Message<"catga.system.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 8);
+  messageDesc(file_catga_system_v1_system, 12);
 
 /**
  * The request of ListDeadLetters.
@@ -427,7 +589,7 @@ export type ListDeadLettersRequest = Message<"catga.system.v1.ListDeadLettersReq
  * Use `create(ListDeadLettersRequestSchema)` to create a new message.
  */
 export const ListDeadLettersRequestSchema: GenMessage<ListDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 9);
+  messageDesc(file_catga_system_v1_system, 13);
 
 /**
  * The reply of ListDeadLetters: one page.
@@ -455,7 +617,7 @@ export type ListDeadLettersResponse = Message<"catga.system.v1.ListDeadLettersRe
  * Use `create(ListDeadLettersResponseSchema)` to create a new message.
  */
 export const ListDeadLettersResponseSchema: GenMessage<ListDeadLettersResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 10);
+  messageDesc(file_catga_system_v1_system, 14);
 
 /**
  * A dead letter: an event that a handler failed to handle.
@@ -518,7 +680,7 @@ export type DeadLetter = Message<"catga.system.v1.DeadLetter"> & {
  * Use `create(DeadLetterSchema)` to create a new message.
  */
 export const DeadLetterSchema: GenMessage<DeadLetter> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 11);
+  messageDesc(file_catga_system_v1_system, 15);
 
 /**
  * The request of ReplayDeadLetters.
@@ -553,7 +715,7 @@ export type ReplayDeadLettersRequest = Message<"catga.system.v1.ReplayDeadLetter
  * Use `create(ReplayDeadLettersRequestSchema)` to create a new message.
  */
 export const ReplayDeadLettersRequestSchema: GenMessage<ReplayDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 12);
+  messageDesc(file_catga_system_v1_system, 16);
 
 /**
  * The reply of ReplayDeadLetters.
@@ -574,7 +736,7 @@ export type ReplayDeadLettersResponse = Message<"catga.system.v1.ReplayDeadLette
  * Use `create(ReplayDeadLettersResponseSchema)` to create a new message.
  */
 export const ReplayDeadLettersResponseSchema: GenMessage<ReplayDeadLettersResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 13);
+  messageDesc(file_catga_system_v1_system, 17);
 
 /**
  * The request of DiscardDeadLetters.
@@ -609,7 +771,7 @@ export type DiscardDeadLettersRequest = Message<"catga.system.v1.DiscardDeadLett
  * Use `create(DiscardDeadLettersRequestSchema)` to create a new message.
  */
 export const DiscardDeadLettersRequestSchema: GenMessage<DiscardDeadLettersRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 14);
+  messageDesc(file_catga_system_v1_system, 18);
 
 /**
  * The reply of DiscardDeadLetters.
@@ -630,7 +792,7 @@ export type DiscardDeadLettersResponse = Message<"catga.system.v1.DiscardDeadLet
  * Use `create(DiscardDeadLettersResponseSchema)` to create a new message.
  */
 export const DiscardDeadLettersResponseSchema: GenMessage<DiscardDeadLettersResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 15);
+  messageDesc(file_catga_system_v1_system, 19);
 
 /**
  * The request of RebuildProjections.
@@ -645,7 +807,7 @@ export type RebuildProjectionsRequest = Message<"catga.system.v1.RebuildProjecti
  * Use `create(RebuildProjectionsRequestSchema)` to create a new message.
  */
 export const RebuildProjectionsRequestSchema: GenMessage<RebuildProjectionsRequest> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 16);
+  messageDesc(file_catga_system_v1_system, 20);
 
 /**
  * One message of RebuildProjections: the progress of the rebuild, at least once per second. If the rebuild fails, the call ends with
@@ -702,10 +864,216 @@ export type RebuildProjectionsResponse = Message<"catga.system.v1.RebuildProject
  * Use `create(RebuildProjectionsResponseSchema)` to create a new message.
  */
 export const RebuildProjectionsResponseSchema: GenMessage<RebuildProjectionsResponse> = /*@__PURE__*/
-  messageDesc(file_catga_system_v1_system, 17);
+  messageDesc(file_catga_system_v1_system, 21);
 
 /**
- * What an acknowledged command survives.
+ * The request of GetConfiguration.
+ *
+ * @generated from message catga.system.v1.GetConfigurationRequest
+ */
+export type GetConfigurationRequest = Message<"catga.system.v1.GetConfigurationRequest"> & {
+};
+
+/**
+ * Describes the message catga.system.v1.GetConfigurationRequest.
+ * Use `create(GetConfigurationRequestSchema)` to create a new message.
+ */
+export const GetConfigurationRequestSchema: GenMessage<GetConfigurationRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 22);
+
+/**
+ * The reply of GetConfiguration.
+ *
+ * @generated from message catga.system.v1.GetConfigurationResponse
+ */
+export type GetConfigurationResponse = Message<"catga.system.v1.GetConfigurationResponse"> & {
+  /**
+   * All settings, in the order of docs/configuration.md.
+   *
+   * @generated from field: repeated catga.system.v1.Setting settings = 1;
+   */
+  settings: Setting[];
+};
+
+/**
+ * Describes the message catga.system.v1.GetConfigurationResponse.
+ * Use `create(GetConfigurationResponseSchema)` to create a new message.
+ */
+export const GetConfigurationResponseSchema: GenMessage<GetConfigurationResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 23);
+
+/**
+ * A setting of the node.
+ *
+ * @generated from message catga.system.v1.Setting
+ */
+export type Setting = Message<"catga.system.v1.Setting"> & {
+  /**
+   * Its name, as its flag spells it: "node-id".
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The section of docs/configuration.md that it is in.
+   *
+   * @generated from field: string section = 2;
+   */
+  section: string;
+
+  /**
+   * The value in use, as in a configuration file (TOML); a password in it is shown as "***". Empty if it is optional and not set.
+   *
+   * @generated from field: string value = 3;
+   */
+  value: string;
+
+  /**
+   * Where the value comes from: "default", a flag, an environment variable, or a key in a configuration file.
+   *
+   * @generated from field: string source = 4;
+   */
+  source: string;
+
+  /**
+   * Whether it has its default, or is not set.
+   *
+   * @generated from field: bool is_default = 5;
+   */
+  isDefault: boolean;
+};
+
+/**
+ * Describes the message catga.system.v1.Setting.
+ * Use `create(SettingSchema)` to create a new message.
+ */
+export const SettingSchema: GenMessage<Setting> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 24);
+
+/**
+ * The filter of the log of a node.
+ *
+ * @generated from message catga.system.v1.LogLevel
+ */
+export type LogLevel = Message<"catga.system.v1.LogLevel"> & {
+  /**
+   * The filter in effect, as in --log-level: a level (off, error, warn, info, debug, trace), or directives such as
+   * "info,ordersystem::processors=debug".
+   *
+   * @generated from field: string filter = 1;
+   */
+  filter: string;
+
+  /**
+   * The configured filter, which is in effect unless another one was set.
+   *
+   * @generated from field: string configured_filter = 2;
+   */
+  configuredFilter: string;
+
+  /**
+   * When the configured filter applies again, by the clock of the node. Not set if it is in effect, and if the other one has no end.
+   *
+   * @generated from field: google.protobuf.Timestamp reverts_at = 3;
+   */
+  revertsAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.LogLevel.
+ * Use `create(LogLevelSchema)` to create a new message.
+ */
+export const LogLevelSchema: GenMessage<LogLevel> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 25);
+
+/**
+ * The request of GetLogLevel.
+ *
+ * @generated from message catga.system.v1.GetLogLevelRequest
+ */
+export type GetLogLevelRequest = Message<"catga.system.v1.GetLogLevelRequest"> & {
+};
+
+/**
+ * Describes the message catga.system.v1.GetLogLevelRequest.
+ * Use `create(GetLogLevelRequestSchema)` to create a new message.
+ */
+export const GetLogLevelRequestSchema: GenMessage<GetLogLevelRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 26);
+
+/**
+ * The reply of GetLogLevel.
+ *
+ * @generated from message catga.system.v1.GetLogLevelResponse
+ */
+export type GetLogLevelResponse = Message<"catga.system.v1.GetLogLevelResponse"> & {
+  /**
+   * The current filter.
+   *
+   * @generated from field: catga.system.v1.LogLevel log_level = 1;
+   */
+  logLevel?: LogLevel | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.GetLogLevelResponse.
+ * Use `create(GetLogLevelResponseSchema)` to create a new message.
+ */
+export const GetLogLevelResponseSchema: GenMessage<GetLogLevelResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 27);
+
+/**
+ * The request of SetLogLevel.
+ *
+ * @generated from message catga.system.v1.SetLogLevelRequest
+ */
+export type SetLogLevelRequest = Message<"catga.system.v1.SetLogLevelRequest"> & {
+  /**
+   * The filter: at most 1024 bytes. Empty: the configured filter applies again.
+   *
+   * @generated from field: string filter = 1;
+   */
+  filter: string;
+
+  /**
+   * The time after which the configured filter applies again: 1 s to 24 h. Not set: the filter has no end.
+   *
+   * @generated from field: google.protobuf.Duration duration = 2;
+   */
+  duration?: Duration | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.SetLogLevelRequest.
+ * Use `create(SetLogLevelRequestSchema)` to create a new message.
+ */
+export const SetLogLevelRequestSchema: GenMessage<SetLogLevelRequest> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 28);
+
+/**
+ * The reply of SetLogLevel.
+ *
+ * @generated from message catga.system.v1.SetLogLevelResponse
+ */
+export type SetLogLevelResponse = Message<"catga.system.v1.SetLogLevelResponse"> & {
+  /**
+   * The filter as it is now.
+   *
+   * @generated from field: catga.system.v1.LogLevel log_level = 1;
+   */
+  logLevel?: LogLevel | undefined;
+};
+
+/**
+ * Describes the message catga.system.v1.SetLogLevelResponse.
+ * Use `create(SetLogLevelResponseSchema)` to create a new message.
+ */
+export const SetLogLevelResponseSchema: GenMessage<SetLogLevelResponse> = /*@__PURE__*/
+  messageDesc(file_catga_system_v1_system, 29);
+
+/**
+ * The failures that an acknowledged command survives.
  *
  * @generated from enum catga.system.v1.Durability
  */
@@ -787,6 +1155,47 @@ export const ModeSchema: GenEnum<Mode> = /*@__PURE__*/
   enumDesc(file_catga_system_v1_system, 1);
 
 /**
+ * The state of a circuit breaker.
+ *
+ * @generated from enum catga.system.v1.CircuitBreakerState
+ */
+export enum CircuitBreakerState {
+  /**
+   * Unknown.
+   *
+   * @generated from enum value: CIRCUIT_BREAKER_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Calls pass.
+   *
+   * @generated from enum value: CIRCUIT_BREAKER_STATE_CLOSED = 1;
+   */
+  CLOSED = 1,
+
+  /**
+   * Some calls pass, as trials of the backend.
+   *
+   * @generated from enum value: CIRCUIT_BREAKER_STATE_HALF_OPEN = 2;
+   */
+  HALF_OPEN = 2,
+
+  /**
+   * Calls are refused, until its time is over.
+   *
+   * @generated from enum value: CIRCUIT_BREAKER_STATE_OPEN = 3;
+   */
+  OPEN = 3,
+}
+
+/**
+ * Describes the enum catga.system.v1.CircuitBreakerState.
+ */
+export const CircuitBreakerStateSchema: GenEnum<CircuitBreakerState> = /*@__PURE__*/
+  enumDesc(file_catga_system_v1_system, 2);
+
+/**
  * The phase of a rebuild.
  *
  * @generated from enum catga.system.v1.RebuildPhase
@@ -825,7 +1234,7 @@ export enum RebuildPhase {
  * Describes the enum catga.system.v1.RebuildPhase.
  */
 export const RebuildPhaseSchema: GenEnum<RebuildPhase> = /*@__PURE__*/
-  enumDesc(file_catga_system_v1_system, 2);
+  enumDesc(file_catga_system_v1_system, 3);
 
 /**
  * Describes the node that answers, and its cluster. Read-only and safe to retry.
@@ -868,18 +1277,30 @@ export const SystemService: GenService<{
     input: typeof WatchClusterRequestSchema;
     output: typeof WatchClusterResponseSchema;
   },
+  /**
+   * Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+   *
+   * @generated from rpc catga.system.v1.SystemService.ListCircuitBreakers
+   */
+  listCircuitBreakers: {
+    methodKind: "unary";
+    input: typeof ListCircuitBreakersRequestSchema;
+    output: typeof ListCircuitBreakersResponseSchema;
+  },
 }> = /*@__PURE__*/
   serviceDesc(file_catga_system_v1_system, 0);
 
 /**
- * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
- * --admin-port, and with --operators anyone every client.
+ * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+ * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+ * every client.
  *
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
  *
  * - PERMISSION_DENIED: OPERATORS_ONLY
  * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
  * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+ * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
  * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
  * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
  *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -929,6 +1350,37 @@ export const AdminService: GenService<{
     methodKind: "server_streaming";
     input: typeof RebuildProjectionsRequestSchema;
     output: typeof RebuildProjectionsResponseSchema;
+  },
+  /**
+   * Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+   *
+   * @generated from rpc catga.system.v1.AdminService.GetConfiguration
+   */
+  getConfiguration: {
+    methodKind: "unary";
+    input: typeof GetConfigurationRequestSchema;
+    output: typeof GetConfigurationResponseSchema;
+  },
+  /**
+   * Returns the filter of this node's log.
+   *
+   * @generated from rpc catga.system.v1.AdminService.GetLogLevel
+   */
+  getLogLevel: {
+    methodKind: "unary";
+    input: typeof GetLogLevelRequestSchema;
+    output: typeof GetLogLevelResponseSchema;
+  },
+  /**
+   * Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+   * restarts, and after SIGHUP, on which a node reads its configuration again.
+   *
+   * @generated from rpc catga.system.v1.AdminService.SetLogLevel
+   */
+  setLogLevel: {
+    methodKind: "unary";
+    input: typeof SetLogLevelRequestSchema;
+    output: typeof SetLogLevelResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_catga_system_v1_system, 1);

@@ -61,34 +61,35 @@ public final class EventsProto {
     java.lang.String[] descriptorData = {
       "\n\034catga/events/v1/events.proto\022\017catga.ev" +
       "ents.v1\032\037google/protobuf/timestamp.proto" +
-      "\032\027google/type/money.proto\"\346\003\n\nOrderEvent" +
+      "\032\027google/type/money.proto\"\221\004\n\nOrderEvent" +
       "\022\020\n\010event_id\030\001 \001(\t\022\020\n\010order_id\030\002 \001(\t\022\020\n\010" +
       "revision\030\003 \001(\003\022/\n\013recorded_at\030\004 \001(\0132\032.go" +
       "ogle.protobuf.Timestamp\022\022\n\nrequest_id\030\005 " +
       "\001(\t\022\r\n\005actor\030\006 \001(\t\022\023\n\013customer_id\030\007 \001(\t\022" +
-      "\026\n\016schema_version\030\010 \001(\005\0226\n\rorder_created" +
-      "\030\020 \001(\0132\035.catga.events.v1.OrderCreatedH\000\022" +
-      "0\n\norder_paid\030\021 \001(\0132\032.catga.events.v1.Or" +
-      "derPaidH\000\0226\n\rorder_shipped\030\022 \001(\0132\035.catga" +
-      ".events.v1.OrderShippedH\000\022:\n\017order_deliv" +
-      "ered\030\023 \001(\0132\037.catga.events.v1.OrderDelive" +
-      "redH\000\022:\n\017order_cancelled\030\024 \001(\0132\037.catga.e" +
-      "vents.v1.OrderCancelledH\000B\007\n\005event\"\216\001\n\014O" +
-      "rderCreated\022+\n\005items\030\001 \003(\0132\034.catga.event" +
-      "s.v1.OrderedItem\022!\n\005total\030\002 \001(\0132\022.google" +
-      ".type.Money\022\030\n\020shipping_address\030\003 \001(\t\022\024\n" +
-      "\010currency\030\004 \001(\tB\002\030\001\"\207\001\n\013OrderedItem\022\022\n\np" +
-      "roduct_id\030\001 \001(\t\022\014\n\004name\030\002 \001(\t\022\020\n\010quantit" +
-      "y\030\003 \001(\003\022&\n\nunit_price\030\004 \001(\0132\022.google.typ" +
-      "e.Money\022\034\n\020unit_price_minor\030\005 \001(\003B\002\030\001\">\n" +
-      "\tOrderPaid\022\026\n\016payment_method\030\001 \001(\t\022\031\n\021pa" +
-      "yment_reference\030\002 \001(\t\"8\n\014OrderShipped\022\027\n" +
-      "\017tracking_number\030\001 \001(\t\022\017\n\007carrier\030\002 \001(\t\"" +
-      "\020\n\016OrderDelivered\" \n\016OrderCancelled\022\016\n\006r" +
-      "eason\030\001 \001(\tBf\n\023com.catga.events.v1B\013Even" +
-      "tsProtoP\001Z@github.com/catga/ordersystem/" +
-      "clients/go/catga/events/v1;eventsv1b\006pro" +
-      "to3"
+      "\026\n\016schema_version\030\010 \001(\005\022\024\n\014on_behalf_of\030" +
+      "\t \001(\t\022\023\n\013traceparent\030\n \001(\t\0226\n\rorder_crea" +
+      "ted\030\020 \001(\0132\035.catga.events.v1.OrderCreated" +
+      "H\000\0220\n\norder_paid\030\021 \001(\0132\032.catga.events.v1" +
+      ".OrderPaidH\000\0226\n\rorder_shipped\030\022 \001(\0132\035.ca" +
+      "tga.events.v1.OrderShippedH\000\022:\n\017order_de" +
+      "livered\030\023 \001(\0132\037.catga.events.v1.OrderDel" +
+      "iveredH\000\022:\n\017order_cancelled\030\024 \001(\0132\037.catg" +
+      "a.events.v1.OrderCancelledH\000B\007\n\005event\"\216\001" +
+      "\n\014OrderCreated\022+\n\005items\030\001 \003(\0132\034.catga.ev" +
+      "ents.v1.OrderedItem\022!\n\005total\030\002 \001(\0132\022.goo" +
+      "gle.type.Money\022\030\n\020shipping_address\030\003 \001(\t" +
+      "\022\024\n\010currency\030\004 \001(\tB\002\030\001\"\207\001\n\013OrderedItem\022\022" +
+      "\n\nproduct_id\030\001 \001(\t\022\014\n\004name\030\002 \001(\t\022\020\n\010quan" +
+      "tity\030\003 \001(\003\022&\n\nunit_price\030\004 \001(\0132\022.google." +
+      "type.Money\022\034\n\020unit_price_minor\030\005 \001(\003B\002\030\001" +
+      "\">\n\tOrderPaid\022\026\n\016payment_method\030\001 \001(\t\022\031\n" +
+      "\021payment_reference\030\002 \001(\t\"8\n\014OrderShipped" +
+      "\022\027\n\017tracking_number\030\001 \001(\t\022\017\n\007carrier\030\002 \001" +
+      "(\t\"\020\n\016OrderDelivered\" \n\016OrderCancelled\022\016" +
+      "\n\006reason\030\001 \001(\tBf\n\023com.catga.events.v1B\013E" +
+      "ventsProtoP\001Z@github.com/catga/ordersyst" +
+      "em/clients/go/catga/events/v1;eventsv1b\006" +
+      "proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -101,7 +102,7 @@ public final class EventsProto {
     internal_static_catga_events_v1_OrderEvent_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_events_v1_OrderEvent_descriptor,
-        new java.lang.String[] { "EventId", "OrderId", "Revision", "RecordedAt", "RequestId", "Actor", "CustomerId", "SchemaVersion", "OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered", "OrderCancelled", "Event", });
+        new java.lang.String[] { "EventId", "OrderId", "Revision", "RecordedAt", "RequestId", "Actor", "CustomerId", "SchemaVersion", "OnBehalfOf", "Traceparent", "OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered", "OrderCancelled", "Event", });
     internal_static_catga_events_v1_OrderCreated_descriptor =
       getDescriptor().getMessageTypes().get(1);
     internal_static_catga_events_v1_OrderCreated_fieldAccessorTable = new

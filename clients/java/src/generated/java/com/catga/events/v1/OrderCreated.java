@@ -203,7 +203,7 @@ private static final long serialVersionUID = 0L;
    *
    * <code>string currency = 4 [deprecated = true];</code>
    * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-   *     See catga/events/v1/events.proto;l=58
+   *     See catga/events/v1/events.proto;l=65
    * @return The currency.
    */
   @java.lang.Override
@@ -226,7 +226,7 @@ private static final long serialVersionUID = 0L;
    *
    * <code>string currency = 4 [deprecated = true];</code>
    * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-   *     See catga/events/v1/events.proto;l=58
+   *     See catga/events/v1/events.proto;l=65
    * @return The bytes for currency.
    */
   @java.lang.Override
@@ -1285,7 +1285,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>string currency = 4 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-     *     See catga/events/v1/events.proto;l=58
+     *     See catga/events/v1/events.proto;l=65
      * @return The currency.
      */
     @java.lang.Deprecated public java.lang.String getCurrency() {
@@ -1307,7 +1307,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>string currency = 4 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-     *     See catga/events/v1/events.proto;l=58
+     *     See catga/events/v1/events.proto;l=65
      * @return The bytes for currency.
      */
     @java.lang.Deprecated public com.google.protobuf.ByteString
@@ -1330,7 +1330,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>string currency = 4 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-     *     See catga/events/v1/events.proto;l=58
+     *     See catga/events/v1/events.proto;l=65
      * @param value The currency to set.
      * @return This builder for chaining.
      */
@@ -1349,7 +1349,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>string currency = 4 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-     *     See catga/events/v1/events.proto;l=58
+     *     See catga/events/v1/events.proto;l=65
      * @return This builder for chaining.
      */
     @java.lang.Deprecated public Builder clearCurrency() {
@@ -1365,7 +1365,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>string currency = 4 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-     *     See catga/events/v1/events.proto;l=58
+     *     See catga/events/v1/events.proto;l=65
      * @param value The bytes for currency to set.
      * @return This builder for chaining.
      */

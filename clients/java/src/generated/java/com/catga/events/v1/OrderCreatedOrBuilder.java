@@ -106,7 +106,7 @@ public interface OrderCreatedOrBuilder extends
    *
    * <code>string currency = 4 [deprecated = true];</code>
    * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-   *     See catga/events/v1/events.proto;l=58
+   *     See catga/events/v1/events.proto;l=65
    * @return The currency.
    */
   @java.lang.Deprecated java.lang.String getCurrency();
@@ -117,7 +117,7 @@ public interface OrderCreatedOrBuilder extends
    *
    * <code>string currency = 4 [deprecated = true];</code>
    * @deprecated catga.events.v1.OrderCreated.currency is deprecated.
-   *     See catga/events/v1/events.proto;l=58
+   *     See catga/events/v1/events.proto;l=65
    * @return The bytes for currency.
    */
   @java.lang.Deprecated com.google.protobuf.ByteString

@@ -26,6 +26,8 @@ private static final long serialVersionUID = 0L;
     requestId_ = "";
     actor_ = "";
     customerId_ = "";
+    onBehalfOf_ = "";
+    traceparent_ = "";
   }
 
   @java.lang.Override
@@ -296,7 +298,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * The originator of the command, as given by the client; empty if not given.
+   * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+   * has given; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -317,7 +320,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The originator of the command, as given by the client; empty if not given.
+   * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+   * has given; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -398,6 +402,104 @@ private static final long serialVersionUID = 0L;
   @java.lang.Override
   public int getSchemaVersion() {
     return schemaVersion_;
+  }
+
+  public static final int ON_BEHALF_OF_FIELD_NUMBER = 9;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object onBehalfOf_ = "";
+  /**
+   * <pre>
+   * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+   * Empty if not given, and where the service does not identify its callers.
+   * </pre>
+   *
+   * <code>string on_behalf_of = 9;</code>
+   * @return The onBehalfOf.
+   */
+  @java.lang.Override
+  public java.lang.String getOnBehalfOf() {
+    java.lang.Object ref = onBehalfOf_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      onBehalfOf_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+   * Empty if not given, and where the service does not identify its callers.
+   * </pre>
+   *
+   * <code>string on_behalf_of = 9;</code>
+   * @return The bytes for onBehalfOf.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getOnBehalfOfBytes() {
+    java.lang.Object ref = onBehalfOf_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      onBehalfOf_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
+  public static final int TRACEPARENT_FIELD_NUMBER = 10;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object traceparent_ = "";
+  /**
+   * <pre>
+   * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+   * client gave none and the service does not trace.
+   * </pre>
+   *
+   * <code>string traceparent = 10;</code>
+   * @return The traceparent.
+   */
+  @java.lang.Override
+  public java.lang.String getTraceparent() {
+    java.lang.Object ref = traceparent_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      traceparent_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+   * client gave none and the service does not trace.
+   * </pre>
+   *
+   * <code>string traceparent = 10;</code>
+   * @return The bytes for traceparent.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getTraceparentBytes() {
+    java.lang.Object ref = traceparent_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      traceparent_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
   }
 
   public static final int ORDER_CREATED_FIELD_NUMBER = 16;
@@ -653,6 +755,12 @@ private static final long serialVersionUID = 0L;
     if (schemaVersion_ != 0) {
       output.writeInt32(8, schemaVersion_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(onBehalfOf_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 9, onBehalfOf_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(traceparent_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 10, traceparent_);
+    }
     if (eventCase_ == 16) {
       output.writeMessage(16, (com.catga.events.v1.OrderCreated) event_);
     }
@@ -703,6 +811,12 @@ private static final long serialVersionUID = 0L;
     if (schemaVersion_ != 0) {
       size += com.google.protobuf.CodedOutputStream
         .computeInt32Size(8, schemaVersion_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(onBehalfOf_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(9, onBehalfOf_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(traceparent_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(10, traceparent_);
     }
     if (eventCase_ == 16) {
       size += com.google.protobuf.CodedOutputStream
@@ -758,6 +872,10 @@ private static final long serialVersionUID = 0L;
         .equals(other.getCustomerId())) return false;
     if (getSchemaVersion()
         != other.getSchemaVersion()) return false;
+    if (!getOnBehalfOf()
+        .equals(other.getOnBehalfOf())) return false;
+    if (!getTraceparent()
+        .equals(other.getTraceparent())) return false;
     if (!getEventCase().equals(other.getEventCase())) return false;
     switch (eventCase_) {
       case 16:
@@ -813,6 +931,10 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getCustomerId().hashCode();
     hash = (37 * hash) + SCHEMA_VERSION_FIELD_NUMBER;
     hash = (53 * hash) + getSchemaVersion();
+    hash = (37 * hash) + ON_BEHALF_OF_FIELD_NUMBER;
+    hash = (53 * hash) + getOnBehalfOf().hashCode();
+    hash = (37 * hash) + TRACEPARENT_FIELD_NUMBER;
+    hash = (53 * hash) + getTraceparent().hashCode();
     switch (eventCase_) {
       case 16:
         hash = (37 * hash) + ORDER_CREATED_FIELD_NUMBER;
@@ -990,6 +1112,8 @@ private static final long serialVersionUID = 0L;
       actor_ = "";
       customerId_ = "";
       schemaVersion_ = 0;
+      onBehalfOf_ = "";
+      traceparent_ = "";
       if (orderCreatedBuilder_ != null) {
         orderCreatedBuilder_.clear();
       }
@@ -1068,6 +1192,12 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00000080) != 0)) {
         result.schemaVersion_ = schemaVersion_;
+      }
+      if (((from_bitField0_ & 0x00000100) != 0)) {
+        result.onBehalfOf_ = onBehalfOf_;
+      }
+      if (((from_bitField0_ & 0x00000200) != 0)) {
+        result.traceparent_ = traceparent_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1175,6 +1305,16 @@ private static final long serialVersionUID = 0L;
       if (other.getSchemaVersion() != 0) {
         setSchemaVersion(other.getSchemaVersion());
       }
+      if (!other.getOnBehalfOf().isEmpty()) {
+        onBehalfOf_ = other.onBehalfOf_;
+        bitField0_ |= 0x00000100;
+        onChanged();
+      }
+      if (!other.getTraceparent().isEmpty()) {
+        traceparent_ = other.traceparent_;
+        bitField0_ |= 0x00000200;
+        onChanged();
+      }
       switch (other.getEventCase()) {
         case ORDER_CREATED: {
           mergeOrderCreated(other.getOrderCreated());
@@ -1268,6 +1408,16 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00000080;
               break;
             } // case 64
+            case 74: {
+              onBehalfOf_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000100;
+              break;
+            } // case 74
+            case 82: {
+              traceparent_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00000200;
+              break;
+            } // case 82
             case 130: {
               input.readMessage(
                   getOrderCreatedFieldBuilder().getBuilder(),
@@ -1815,7 +1965,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * The originator of the command, as given by the client; empty if not given.
+     * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+     * has given; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1835,7 +1986,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, as given by the client; empty if not given.
+     * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+     * has given; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1856,7 +2008,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, as given by the client; empty if not given.
+     * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+     * has given; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1873,7 +2026,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, as given by the client; empty if not given.
+     * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+     * has given; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -1887,7 +2041,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, as given by the client; empty if not given.
+     * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+     * has given; empty if not given.
      * </pre>
      *
      * <code>string actor = 6;</code>
@@ -2036,6 +2191,200 @@ private static final long serialVersionUID = 0L;
     public Builder clearSchemaVersion() {
       bitField0_ = (bitField0_ & ~0x00000080);
       schemaVersion_ = 0;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object onBehalfOf_ = "";
+    /**
+     * <pre>
+     * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+     * Empty if not given, and where the service does not identify its callers.
+     * </pre>
+     *
+     * <code>string on_behalf_of = 9;</code>
+     * @return The onBehalfOf.
+     */
+    public java.lang.String getOnBehalfOf() {
+      java.lang.Object ref = onBehalfOf_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        onBehalfOf_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+     * Empty if not given, and where the service does not identify its callers.
+     * </pre>
+     *
+     * <code>string on_behalf_of = 9;</code>
+     * @return The bytes for onBehalfOf.
+     */
+    public com.google.protobuf.ByteString
+        getOnBehalfOfBytes() {
+      java.lang.Object ref = onBehalfOf_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        onBehalfOf_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+     * Empty if not given, and where the service does not identify its callers.
+     * </pre>
+     *
+     * <code>string on_behalf_of = 9;</code>
+     * @param value The onBehalfOf to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOnBehalfOf(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      onBehalfOf_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+     * Empty if not given, and where the service does not identify its callers.
+     * </pre>
+     *
+     * <code>string on_behalf_of = 9;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearOnBehalfOf() {
+      onBehalfOf_ = getDefaultInstance().getOnBehalfOf();
+      bitField0_ = (bitField0_ & ~0x00000100);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+     * Empty if not given, and where the service does not identify its callers.
+     * </pre>
+     *
+     * <code>string on_behalf_of = 9;</code>
+     * @param value The bytes for onBehalfOf to set.
+     * @return This builder for chaining.
+     */
+    public Builder setOnBehalfOfBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      onBehalfOf_ = value;
+      bitField0_ |= 0x00000100;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object traceparent_ = "";
+    /**
+     * <pre>
+     * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+     * client gave none and the service does not trace.
+     * </pre>
+     *
+     * <code>string traceparent = 10;</code>
+     * @return The traceparent.
+     */
+    public java.lang.String getTraceparent() {
+      java.lang.Object ref = traceparent_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        traceparent_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+     * client gave none and the service does not trace.
+     * </pre>
+     *
+     * <code>string traceparent = 10;</code>
+     * @return The bytes for traceparent.
+     */
+    public com.google.protobuf.ByteString
+        getTraceparentBytes() {
+      java.lang.Object ref = traceparent_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        traceparent_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+     * client gave none and the service does not trace.
+     * </pre>
+     *
+     * <code>string traceparent = 10;</code>
+     * @param value The traceparent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTraceparent(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      traceparent_ = value;
+      bitField0_ |= 0x00000200;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+     * client gave none and the service does not trace.
+     * </pre>
+     *
+     * <code>string traceparent = 10;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearTraceparent() {
+      traceparent_ = getDefaultInstance().getTraceparent();
+      bitField0_ = (bitField0_ & ~0x00000200);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+     * client gave none and the service does not trace.
+     * </pre>
+     *
+     * <code>string traceparent = 10;</code>
+     * @param value The bytes for traceparent to set.
+     * @return This builder for chaining.
+     */
+    public Builder setTraceparentBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      traceparent_ = value;
+      bitField0_ |= 0x00000200;
       onChanged();
       return this;
     }

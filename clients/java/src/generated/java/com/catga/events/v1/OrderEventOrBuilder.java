@@ -107,7 +107,8 @@ public interface OrderEventOrBuilder extends
 
   /**
    * <pre>
-   * The originator of the command, as given by the client; empty if not given.
+   * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+   * has given; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -116,7 +117,8 @@ public interface OrderEventOrBuilder extends
   java.lang.String getActor();
   /**
    * <pre>
-   * The originator of the command, as given by the client; empty if not given.
+   * The originator of the command. Where the service identifies its callers: the verified name of the caller. Otherwise the name that the client
+   * has given; empty if not given.
    * </pre>
    *
    * <code>string actor = 6;</code>
@@ -154,6 +156,50 @@ public interface OrderEventOrBuilder extends
    * @return The schemaVersion.
    */
   int getSchemaVersion();
+
+  /**
+   * <pre>
+   * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+   * Empty if not given, and where the service does not identify its callers.
+   * </pre>
+   *
+   * <code>string on_behalf_of = 9;</code>
+   * @return The onBehalfOf.
+   */
+  java.lang.String getOnBehalfOf();
+  /**
+   * <pre>
+   * The name on whose behalf the originator acted, as given by the client: the name in the command where it differs from the verified name in `actor`.
+   * Empty if not given, and where the service does not identify its callers.
+   * </pre>
+   *
+   * <code>string on_behalf_of = 9;</code>
+   * @return The bytes for onBehalfOf.
+   */
+  com.google.protobuf.ByteString
+      getOnBehalfOfBytes();
+
+  /**
+   * <pre>
+   * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+   * client gave none and the service does not trace.
+   * </pre>
+   *
+   * <code>string traceparent = 10;</code>
+   * @return The traceparent.
+   */
+  java.lang.String getTraceparent();
+  /**
+   * <pre>
+   * The W3C trace context of the command that caused the event, as a `traceparent` header has it, whether the trace was sampled or not. Empty if the
+   * client gave none and the service does not trace.
+   * </pre>
+   *
+   * <code>string traceparent = 10;</code>
+   * @return The bytes for traceparent.
+   */
+  com.google.protobuf.ByteString
+      getTraceparentBytes();
 
   /**
    * <pre>

@@ -202,7 +202,7 @@ private static final long serialVersionUID = 0L;
    *
    * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
    * @deprecated catga.events.v1.OrderedItem.unit_price_minor is deprecated.
-   *     See catga/events/v1/events.proto;l=72
+   *     See catga/events/v1/events.proto;l=79
    * @return The unitPriceMinor.
    */
   @java.lang.Override
@@ -1050,7 +1050,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderedItem.unit_price_minor is deprecated.
-     *     See catga/events/v1/events.proto;l=72
+     *     See catga/events/v1/events.proto;l=79
      * @return The unitPriceMinor.
      */
     @java.lang.Override
@@ -1064,7 +1064,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderedItem.unit_price_minor is deprecated.
-     *     See catga/events/v1/events.proto;l=72
+     *     See catga/events/v1/events.proto;l=79
      * @param value The unitPriceMinor to set.
      * @return This builder for chaining.
      */
@@ -1082,7 +1082,7 @@ private static final long serialVersionUID = 0L;
      *
      * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
      * @deprecated catga.events.v1.OrderedItem.unit_price_minor is deprecated.
-     *     See catga/events/v1/events.proto;l=72
+     *     See catga/events/v1/events.proto;l=79
      * @return This builder for chaining.
      */
     @java.lang.Deprecated public Builder clearUnitPriceMinor() {

@@ -92,7 +92,7 @@ public interface OrderedItemOrBuilder extends
    *
    * <code>int64 unit_price_minor = 5 [deprecated = true];</code>
    * @deprecated catga.events.v1.OrderedItem.unit_price_minor is deprecated.
-   *     See catga/events/v1/events.proto;l=72
+   *     See catga/events/v1/events.proto;l=79
    * @return The unitPriceMinor.
    */
   @java.lang.Deprecated long getUnitPriceMinor();

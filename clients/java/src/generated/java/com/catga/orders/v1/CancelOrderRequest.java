@@ -127,7 +127,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -148,7 +149,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -848,7 +850,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -868,7 +871,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -889,7 +893,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -906,7 +911,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -920,7 +926,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>

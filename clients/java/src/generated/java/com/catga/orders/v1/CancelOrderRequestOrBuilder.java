@@ -49,7 +49,8 @@ public interface CancelOrderRequestOrBuilder extends
 
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -58,7 +59,8 @@ public interface CancelOrderRequestOrBuilder extends
   java.lang.String getActor();
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>

@@ -130,7 +130,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -151,7 +152,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -989,7 +991,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1009,7 +1012,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1030,7 +1034,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1047,7 +1052,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -1061,7 +1067,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>

@@ -126,7 +126,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -147,7 +148,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -776,7 +778,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -796,7 +799,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -817,7 +821,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -834,7 +839,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -848,7 +854,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>

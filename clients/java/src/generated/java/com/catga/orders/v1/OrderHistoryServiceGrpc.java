@@ -8,9 +8,11 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
  * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
  * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
  * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+ * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
  * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
  *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+ * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
  * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
  * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
  * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -153,9 +155,11 @@ public final class OrderHistoryServiceGrpc {
    * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
    * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
    * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
    *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
    * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
    * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -193,9 +197,11 @@ public final class OrderHistoryServiceGrpc {
    * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
    * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
    * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
    *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
    * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
    * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -218,9 +224,11 @@ public final class OrderHistoryServiceGrpc {
    * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
    * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
    * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
    *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
    * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
    * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -271,9 +279,11 @@ public final class OrderHistoryServiceGrpc {
    * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
    * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
    * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
    *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
    * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
    * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -326,9 +336,11 @@ public final class OrderHistoryServiceGrpc {
    * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
    * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
    * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
    *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
    * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
    * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)
@@ -379,9 +391,11 @@ public final class OrderHistoryServiceGrpc {
    * Resuming: when a stream ends with UNAVAILABLE or RESOURCE_EXHAUSTED, or its connection breaks, reopen it after the last cursor or
    * revision received, on any node; no event is skipped or repeated. A client may read slowly, since events are then read from the log at
    * its pace, but a stream whose client accepts nothing for 60 s ends with OVERLOADED.
+   * Customers: a caller with the role of a customer is sent the events of its own customer id only, and for it the orders of others do not exist.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field), CURSOR_OF_ANOTHER_LOG (the cursor was issued by
    *   another event log, or the log lost events, also while it is streamed: start over without the cursor)
+   * - PERMISSION_DENIED: CUSTOMER_NOT_ALLOWED (a customer names itself only in `customer_ids`)
    * - NOT_FOUND: ORDER_NOT_FOUND, NOT_YET_THEN (the order has not reached the revision before `from_revision`)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo; too many open streams, or the client does not read)
    * - UNAVAILABLE: UNAVAILABLE, SHUTTING_DOWN (RetryInfo)

@@ -128,7 +128,8 @@ private static final long serialVersionUID = 0L;
   private volatile java.lang.Object actor_ = "";
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -149,7 +150,8 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+   * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+   * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
    * </pre>
    *
    * <code>string actor = 3;</code>
@@ -920,7 +922,8 @@ private static final long serialVersionUID = 0L;
     private java.lang.Object actor_ = "";
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -940,7 +943,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -961,7 +965,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -978,7 +983,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>
@@ -992,7 +998,8 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * The originator of the command, recorded in its events: at most 128 characters, may be empty.
+     * The originator of the command, recorded in its events: at most 128 characters, may be empty. Where the service identifies its callers, the
+     * verified name is recorded as the originator, and this one as `on_behalf_of` if it differs: for writers only.
      * </pre>
      *
      * <code>string actor = 3;</code>

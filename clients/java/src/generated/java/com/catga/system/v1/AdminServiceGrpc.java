@@ -4,12 +4,14 @@ import static io.grpc.MethodDescriptor.generateFullMethodName;
 
 /**
  * <pre>
- * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
- * --admin-port, and with --operators anyone every client.
+ * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+ * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+ * every client.
  * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
  * - PERMISSION_DENIED: OPERATORS_ONLY
  * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
  * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+ * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
  * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
  * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
  *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -147,6 +149,99 @@ public final class AdminServiceGrpc {
     return getRebuildProjectionsMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.GetConfigurationRequest,
+      com.catga.system.v1.GetConfigurationResponse> getGetConfigurationMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetConfiguration",
+      requestType = com.catga.system.v1.GetConfigurationRequest.class,
+      responseType = com.catga.system.v1.GetConfigurationResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.GetConfigurationRequest,
+      com.catga.system.v1.GetConfigurationResponse> getGetConfigurationMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.GetConfigurationRequest, com.catga.system.v1.GetConfigurationResponse> getGetConfigurationMethod;
+    if ((getGetConfigurationMethod = AdminServiceGrpc.getGetConfigurationMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getGetConfigurationMethod = AdminServiceGrpc.getGetConfigurationMethod) == null) {
+          AdminServiceGrpc.getGetConfigurationMethod = getGetConfigurationMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.GetConfigurationRequest, com.catga.system.v1.GetConfigurationResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetConfiguration"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.GetConfigurationRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.GetConfigurationResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("GetConfiguration"))
+              .build();
+        }
+      }
+    }
+    return getGetConfigurationMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.GetLogLevelRequest,
+      com.catga.system.v1.GetLogLevelResponse> getGetLogLevelMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "GetLogLevel",
+      requestType = com.catga.system.v1.GetLogLevelRequest.class,
+      responseType = com.catga.system.v1.GetLogLevelResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.GetLogLevelRequest,
+      com.catga.system.v1.GetLogLevelResponse> getGetLogLevelMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.GetLogLevelRequest, com.catga.system.v1.GetLogLevelResponse> getGetLogLevelMethod;
+    if ((getGetLogLevelMethod = AdminServiceGrpc.getGetLogLevelMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getGetLogLevelMethod = AdminServiceGrpc.getGetLogLevelMethod) == null) {
+          AdminServiceGrpc.getGetLogLevelMethod = getGetLogLevelMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.GetLogLevelRequest, com.catga.system.v1.GetLogLevelResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "GetLogLevel"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.GetLogLevelRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.GetLogLevelResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("GetLogLevel"))
+              .build();
+        }
+      }
+    }
+    return getGetLogLevelMethod;
+  }
+
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.SetLogLevelRequest,
+      com.catga.system.v1.SetLogLevelResponse> getSetLogLevelMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "SetLogLevel",
+      requestType = com.catga.system.v1.SetLogLevelRequest.class,
+      responseType = com.catga.system.v1.SetLogLevelResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.SetLogLevelRequest,
+      com.catga.system.v1.SetLogLevelResponse> getSetLogLevelMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.SetLogLevelRequest, com.catga.system.v1.SetLogLevelResponse> getSetLogLevelMethod;
+    if ((getSetLogLevelMethod = AdminServiceGrpc.getSetLogLevelMethod) == null) {
+      synchronized (AdminServiceGrpc.class) {
+        if ((getSetLogLevelMethod = AdminServiceGrpc.getSetLogLevelMethod) == null) {
+          AdminServiceGrpc.getSetLogLevelMethod = getSetLogLevelMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.SetLogLevelRequest, com.catga.system.v1.SetLogLevelResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "SetLogLevel"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.SetLogLevelRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.SetLogLevelResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new AdminServiceMethodDescriptorSupplier("SetLogLevel"))
+              .build();
+        }
+      }
+    }
+    return getSetLogLevelMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -208,12 +303,14 @@ public final class AdminServiceGrpc {
 
   /**
    * <pre>
-   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-   * --admin-port, and with --operators anyone every client.
+   * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+   * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+   * every client.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - PERMISSION_DENIED: OPERATORS_ONLY
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
    * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
    *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -263,17 +360,50 @@ public final class AdminServiceGrpc {
         io.grpc.stub.StreamObserver<com.catga.system.v1.RebuildProjectionsResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getRebuildProjectionsMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+     * </pre>
+     */
+    default void getConfiguration(com.catga.system.v1.GetConfigurationRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.GetConfigurationResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetConfigurationMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns the filter of this node's log.
+     * </pre>
+     */
+    default void getLogLevel(com.catga.system.v1.GetLogLevelRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.GetLogLevelResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getGetLogLevelMethod(), responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+     * restarts, and after SIGHUP, on which a node reads its configuration again.
+     * </pre>
+     */
+    default void setLogLevel(com.catga.system.v1.SetLogLevelRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.SetLogLevelResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getSetLogLevelMethod(), responseObserver);
+    }
   }
 
   /**
    * Base class for the server implementation of the service AdminService.
    * <pre>
-   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-   * --admin-port, and with --operators anyone every client.
+   * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+   * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+   * every client.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - PERMISSION_DENIED: OPERATORS_ONLY
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
    * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
    *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -290,12 +420,14 @@ public final class AdminServiceGrpc {
   /**
    * A stub to allow clients to do asynchronous rpc calls to service AdminService.
    * <pre>
-   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-   * --admin-port, and with --operators anyone every client.
+   * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+   * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+   * every client.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - PERMISSION_DENIED: OPERATORS_ONLY
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
    * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
    *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -360,17 +492,53 @@ public final class AdminServiceGrpc {
       io.grpc.stub.ClientCalls.asyncServerStreamingCall(
           getChannel().newCall(getRebuildProjectionsMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+     * </pre>
+     */
+    public void getConfiguration(com.catga.system.v1.GetConfigurationRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.GetConfigurationResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetConfigurationMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Returns the filter of this node's log.
+     * </pre>
+     */
+    public void getLogLevel(com.catga.system.v1.GetLogLevelRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.GetLogLevelResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getGetLogLevelMethod(), getCallOptions()), request, responseObserver);
+    }
+
+    /**
+     * <pre>
+     * Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+     * restarts, and after SIGHUP, on which a node reads its configuration again.
+     * </pre>
+     */
+    public void setLogLevel(com.catga.system.v1.SetLogLevelRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.SetLogLevelResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getSetLogLevelMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
    * A stub to allow clients to do synchronous rpc calls to service AdminService.
    * <pre>
-   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-   * --admin-port, and with --operators anyone every client.
+   * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+   * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+   * every client.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - PERMISSION_DENIED: OPERATORS_ONLY
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
    * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
    *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -433,17 +601,50 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
           getChannel(), getRebuildProjectionsMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+     * </pre>
+     */
+    public com.catga.system.v1.GetConfigurationResponse getConfiguration(com.catga.system.v1.GetConfigurationRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetConfigurationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns the filter of this node's log.
+     * </pre>
+     */
+    public com.catga.system.v1.GetLogLevelResponse getLogLevel(com.catga.system.v1.GetLogLevelRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getGetLogLevelMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+     * restarts, and after SIGHUP, on which a node reads its configuration again.
+     * </pre>
+     */
+    public com.catga.system.v1.SetLogLevelResponse setLogLevel(com.catga.system.v1.SetLogLevelRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getSetLogLevelMethod(), getCallOptions(), request);
+    }
   }
 
   /**
    * A stub to allow clients to do limited synchronous rpc calls to service AdminService.
    * <pre>
-   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-   * --admin-port, and with --operators anyone every client.
+   * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+   * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+   * every client.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - PERMISSION_DENIED: OPERATORS_ONLY
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
    * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
    *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -505,17 +706,50 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
           getChannel(), getRebuildProjectionsMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+     * </pre>
+     */
+    public com.catga.system.v1.GetConfigurationResponse getConfiguration(com.catga.system.v1.GetConfigurationRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetConfigurationMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Returns the filter of this node's log.
+     * </pre>
+     */
+    public com.catga.system.v1.GetLogLevelResponse getLogLevel(com.catga.system.v1.GetLogLevelRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getGetLogLevelMethod(), getCallOptions(), request);
+    }
+
+    /**
+     * <pre>
+     * Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+     * restarts, and after SIGHUP, on which a node reads its configuration again.
+     * </pre>
+     */
+    public com.catga.system.v1.SetLogLevelResponse setLogLevel(com.catga.system.v1.SetLogLevelRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getSetLogLevelMethod(), getCallOptions(), request);
+    }
   }
 
   /**
    * A stub to allow clients to do ListenableFuture-style rpc calls to service AdminService.
    * <pre>
-   * Operations on dead letters and the read model. Only operators may call it: clients on the node's own machine, clients of its
-   * --admin-port, and with --operators anyone every client.
+   * Operations on dead letters, the read model, the log of the node and its configuration. Only operators may call it: with --identities
+   * callers with the role operator, otherwise clients on the node's own machine, clients of its --admin-port, and with --operators anyone
+   * every client.
    * Errors, each with a google.rpc.ErrorInfo (domain "ordersystem") that has the reason. By code, with the reasons:
    * - PERMISSION_DENIED: OPERATORS_ONLY
    * - INVALID_ARGUMENT: INVALID_ARGUMENT (BadRequest has a violation for each field)
    * - NOT_FOUND: HANDLER_NOT_FOUND (`known_handlers` in the metadata lists the names)
+   * - FAILED_PRECONDITION: LOG_NOT_MANAGED (the log levels; a program that embeds the node has set up its log itself)
    * - RESOURCE_EXHAUSTED: OVERLOADED (RetryInfo)
    * - UNAVAILABLE: UNAVAILABLE (RetryInfo; the message bus is unavailable, and a replay or discard may have been carried out in part, or the
    *   rebuild has failed), SHUTTING_DOWN (RetryInfo)
@@ -567,12 +801,49 @@ public final class AdminServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getDiscardDeadLettersMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * Returns the settings in use and where each comes from, as `ordersystem config` prints them: passwords are hidden.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.GetConfigurationResponse> getConfiguration(
+        com.catga.system.v1.GetConfigurationRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetConfigurationMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Returns the filter of this node's log.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.GetLogLevelResponse> getLogLevel(
+        com.catga.system.v1.GetLogLevelRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getGetLogLevelMethod(), getCallOptions()), request);
+    }
+
+    /**
+     * <pre>
+     * Changes the filter of this node's log, for a time or until it is changed again. The configured filter applies again when the node
+     * restarts, and after SIGHUP, on which a node reads its configuration again.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.SetLogLevelResponse> setLogLevel(
+        com.catga.system.v1.SetLogLevelRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getSetLogLevelMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_LIST_DEAD_LETTERS = 0;
   private static final int METHODID_REPLAY_DEAD_LETTERS = 1;
   private static final int METHODID_DISCARD_DEAD_LETTERS = 2;
   private static final int METHODID_REBUILD_PROJECTIONS = 3;
+  private static final int METHODID_GET_CONFIGURATION = 4;
+  private static final int METHODID_GET_LOG_LEVEL = 5;
+  private static final int METHODID_SET_LOG_LEVEL = 6;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -606,6 +877,18 @@ public final class AdminServiceGrpc {
         case METHODID_REBUILD_PROJECTIONS:
           serviceImpl.rebuildProjections((com.catga.system.v1.RebuildProjectionsRequest) request,
               (io.grpc.stub.StreamObserver<com.catga.system.v1.RebuildProjectionsResponse>) responseObserver);
+          break;
+        case METHODID_GET_CONFIGURATION:
+          serviceImpl.getConfiguration((com.catga.system.v1.GetConfigurationRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.GetConfigurationResponse>) responseObserver);
+          break;
+        case METHODID_GET_LOG_LEVEL:
+          serviceImpl.getLogLevel((com.catga.system.v1.GetLogLevelRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.GetLogLevelResponse>) responseObserver);
+          break;
+        case METHODID_SET_LOG_LEVEL:
+          serviceImpl.setLogLevel((com.catga.system.v1.SetLogLevelRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.SetLogLevelResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -653,6 +936,27 @@ public final class AdminServiceGrpc {
               com.catga.system.v1.RebuildProjectionsRequest,
               com.catga.system.v1.RebuildProjectionsResponse>(
                 service, METHODID_REBUILD_PROJECTIONS)))
+        .addMethod(
+          getGetConfigurationMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.GetConfigurationRequest,
+              com.catga.system.v1.GetConfigurationResponse>(
+                service, METHODID_GET_CONFIGURATION)))
+        .addMethod(
+          getGetLogLevelMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.GetLogLevelRequest,
+              com.catga.system.v1.GetLogLevelResponse>(
+                service, METHODID_GET_LOG_LEVEL)))
+        .addMethod(
+          getSetLogLevelMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.SetLogLevelRequest,
+              com.catga.system.v1.SetLogLevelResponse>(
+                service, METHODID_SET_LOG_LEVEL)))
         .build();
   }
 
@@ -705,6 +1009,9 @@ public final class AdminServiceGrpc {
               .addMethod(getReplayDeadLettersMethod())
               .addMethod(getDiscardDeadLettersMethod())
               .addMethod(getRebuildProjectionsMethod())
+              .addMethod(getGetConfigurationMethod())
+              .addMethod(getGetLogLevelMethod())
+              .addMethod(getSetLogLevelMethod())
               .build();
         }
       }

@@ -23,6 +23,7 @@ private static final long serialVersionUID = 0L;
   private Cluster() {
     mode_ = 0;
     nodes_ = java.util.Collections.emptyList();
+    takeovers_ = java.util.Collections.emptyList();
   }
 
   @java.lang.Override
@@ -132,6 +133,67 @@ private static final long serialVersionUID = 0L;
     return nodes_.get(index);
   }
 
+  public static final int TAKEOVERS_FIELD_NUMBER = 3;
+  @SuppressWarnings("serial")
+  private java.util.List<com.catga.system.v1.Takeover> takeovers_;
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  @java.lang.Override
+  public java.util.List<com.catga.system.v1.Takeover> getTakeoversList() {
+    return takeovers_;
+  }
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  @java.lang.Override
+  public java.util.List<? extends com.catga.system.v1.TakeoverOrBuilder> 
+      getTakeoversOrBuilderList() {
+    return takeovers_;
+  }
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  @java.lang.Override
+  public int getTakeoversCount() {
+    return takeovers_.size();
+  }
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  @java.lang.Override
+  public com.catga.system.v1.Takeover getTakeovers(int index) {
+    return takeovers_.get(index);
+  }
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  @java.lang.Override
+  public com.catga.system.v1.TakeoverOrBuilder getTakeoversOrBuilder(
+      int index) {
+    return takeovers_.get(index);
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -152,6 +214,9 @@ private static final long serialVersionUID = 0L;
     for (int i = 0; i < nodes_.size(); i++) {
       output.writeMessage(2, nodes_.get(i));
     }
+    for (int i = 0; i < takeovers_.size(); i++) {
+      output.writeMessage(3, takeovers_.get(i));
+    }
     getUnknownFields().writeTo(output);
   }
 
@@ -168,6 +233,10 @@ private static final long serialVersionUID = 0L;
     for (int i = 0; i < nodes_.size(); i++) {
       size += com.google.protobuf.CodedOutputStream
         .computeMessageSize(2, nodes_.get(i));
+    }
+    for (int i = 0; i < takeovers_.size(); i++) {
+      size += com.google.protobuf.CodedOutputStream
+        .computeMessageSize(3, takeovers_.get(i));
     }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
@@ -187,6 +256,8 @@ private static final long serialVersionUID = 0L;
     if (mode_ != other.mode_) return false;
     if (!getNodesList()
         .equals(other.getNodesList())) return false;
+    if (!getTakeoversList()
+        .equals(other.getTakeoversList())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -203,6 +274,10 @@ private static final long serialVersionUID = 0L;
     if (getNodesCount() > 0) {
       hash = (37 * hash) + NODES_FIELD_NUMBER;
       hash = (53 * hash) + getNodesList().hashCode();
+    }
+    if (getTakeoversCount() > 0) {
+      hash = (37 * hash) + TAKEOVERS_FIELD_NUMBER;
+      hash = (53 * hash) + getTakeoversList().hashCode();
     }
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
@@ -347,6 +422,13 @@ private static final long serialVersionUID = 0L;
         nodesBuilder_.clear();
       }
       bitField0_ = (bitField0_ & ~0x00000002);
+      if (takeoversBuilder_ == null) {
+        takeovers_ = java.util.Collections.emptyList();
+      } else {
+        takeovers_ = null;
+        takeoversBuilder_.clear();
+      }
+      bitField0_ = (bitField0_ & ~0x00000004);
       return this;
     }
 
@@ -388,6 +470,15 @@ private static final long serialVersionUID = 0L;
         result.nodes_ = nodes_;
       } else {
         result.nodes_ = nodesBuilder_.build();
+      }
+      if (takeoversBuilder_ == null) {
+        if (((bitField0_ & 0x00000004) != 0)) {
+          takeovers_ = java.util.Collections.unmodifiableList(takeovers_);
+          bitField0_ = (bitField0_ & ~0x00000004);
+        }
+        result.takeovers_ = takeovers_;
+      } else {
+        result.takeovers_ = takeoversBuilder_.build();
       }
     }
 
@@ -471,6 +562,32 @@ private static final long serialVersionUID = 0L;
           }
         }
       }
+      if (takeoversBuilder_ == null) {
+        if (!other.takeovers_.isEmpty()) {
+          if (takeovers_.isEmpty()) {
+            takeovers_ = other.takeovers_;
+            bitField0_ = (bitField0_ & ~0x00000004);
+          } else {
+            ensureTakeoversIsMutable();
+            takeovers_.addAll(other.takeovers_);
+          }
+          onChanged();
+        }
+      } else {
+        if (!other.takeovers_.isEmpty()) {
+          if (takeoversBuilder_.isEmpty()) {
+            takeoversBuilder_.dispose();
+            takeoversBuilder_ = null;
+            takeovers_ = other.takeovers_;
+            bitField0_ = (bitField0_ & ~0x00000004);
+            takeoversBuilder_ = 
+              com.google.protobuf.GeneratedMessageV3.alwaysUseFieldBuilders ?
+                 getTakeoversFieldBuilder() : null;
+          } else {
+            takeoversBuilder_.addAllMessages(other.takeovers_);
+          }
+        }
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -515,6 +632,19 @@ private static final long serialVersionUID = 0L;
               }
               break;
             } // case 18
+            case 26: {
+              com.catga.system.v1.Takeover m =
+                  input.readMessage(
+                      com.catga.system.v1.Takeover.parser(),
+                      extensionRegistry);
+              if (takeoversBuilder_ == null) {
+                ensureTakeoversIsMutable();
+                takeovers_.add(m);
+              } else {
+                takeoversBuilder_.addMessage(m);
+              }
+              break;
+            } // case 26
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -915,6 +1045,318 @@ private static final long serialVersionUID = 0L;
         nodes_ = null;
       }
       return nodesBuilder_;
+    }
+
+    private java.util.List<com.catga.system.v1.Takeover> takeovers_ =
+      java.util.Collections.emptyList();
+    private void ensureTakeoversIsMutable() {
+      if (!((bitField0_ & 0x00000004) != 0)) {
+        takeovers_ = new java.util.ArrayList<com.catga.system.v1.Takeover>(takeovers_);
+        bitField0_ |= 0x00000004;
+       }
+    }
+
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        com.catga.system.v1.Takeover, com.catga.system.v1.Takeover.Builder, com.catga.system.v1.TakeoverOrBuilder> takeoversBuilder_;
+
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public java.util.List<com.catga.system.v1.Takeover> getTakeoversList() {
+      if (takeoversBuilder_ == null) {
+        return java.util.Collections.unmodifiableList(takeovers_);
+      } else {
+        return takeoversBuilder_.getMessageList();
+      }
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public int getTakeoversCount() {
+      if (takeoversBuilder_ == null) {
+        return takeovers_.size();
+      } else {
+        return takeoversBuilder_.getCount();
+      }
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public com.catga.system.v1.Takeover getTakeovers(int index) {
+      if (takeoversBuilder_ == null) {
+        return takeovers_.get(index);
+      } else {
+        return takeoversBuilder_.getMessage(index);
+      }
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder setTakeovers(
+        int index, com.catga.system.v1.Takeover value) {
+      if (takeoversBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureTakeoversIsMutable();
+        takeovers_.set(index, value);
+        onChanged();
+      } else {
+        takeoversBuilder_.setMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder setTakeovers(
+        int index, com.catga.system.v1.Takeover.Builder builderForValue) {
+      if (takeoversBuilder_ == null) {
+        ensureTakeoversIsMutable();
+        takeovers_.set(index, builderForValue.build());
+        onChanged();
+      } else {
+        takeoversBuilder_.setMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder addTakeovers(com.catga.system.v1.Takeover value) {
+      if (takeoversBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureTakeoversIsMutable();
+        takeovers_.add(value);
+        onChanged();
+      } else {
+        takeoversBuilder_.addMessage(value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder addTakeovers(
+        int index, com.catga.system.v1.Takeover value) {
+      if (takeoversBuilder_ == null) {
+        if (value == null) {
+          throw new NullPointerException();
+        }
+        ensureTakeoversIsMutable();
+        takeovers_.add(index, value);
+        onChanged();
+      } else {
+        takeoversBuilder_.addMessage(index, value);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder addTakeovers(
+        com.catga.system.v1.Takeover.Builder builderForValue) {
+      if (takeoversBuilder_ == null) {
+        ensureTakeoversIsMutable();
+        takeovers_.add(builderForValue.build());
+        onChanged();
+      } else {
+        takeoversBuilder_.addMessage(builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder addTakeovers(
+        int index, com.catga.system.v1.Takeover.Builder builderForValue) {
+      if (takeoversBuilder_ == null) {
+        ensureTakeoversIsMutable();
+        takeovers_.add(index, builderForValue.build());
+        onChanged();
+      } else {
+        takeoversBuilder_.addMessage(index, builderForValue.build());
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder addAllTakeovers(
+        java.lang.Iterable<? extends com.catga.system.v1.Takeover> values) {
+      if (takeoversBuilder_ == null) {
+        ensureTakeoversIsMutable();
+        com.google.protobuf.AbstractMessageLite.Builder.addAll(
+            values, takeovers_);
+        onChanged();
+      } else {
+        takeoversBuilder_.addAllMessages(values);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder clearTakeovers() {
+      if (takeoversBuilder_ == null) {
+        takeovers_ = java.util.Collections.emptyList();
+        bitField0_ = (bitField0_ & ~0x00000004);
+        onChanged();
+      } else {
+        takeoversBuilder_.clear();
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public Builder removeTakeovers(int index) {
+      if (takeoversBuilder_ == null) {
+        ensureTakeoversIsMutable();
+        takeovers_.remove(index);
+        onChanged();
+      } else {
+        takeoversBuilder_.remove(index);
+      }
+      return this;
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public com.catga.system.v1.Takeover.Builder getTakeoversBuilder(
+        int index) {
+      return getTakeoversFieldBuilder().getBuilder(index);
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public com.catga.system.v1.TakeoverOrBuilder getTakeoversOrBuilder(
+        int index) {
+      if (takeoversBuilder_ == null) {
+        return takeovers_.get(index);  } else {
+        return takeoversBuilder_.getMessageOrBuilder(index);
+      }
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public java.util.List<? extends com.catga.system.v1.TakeoverOrBuilder> 
+         getTakeoversOrBuilderList() {
+      if (takeoversBuilder_ != null) {
+        return takeoversBuilder_.getMessageOrBuilderList();
+      } else {
+        return java.util.Collections.unmodifiableList(takeovers_);
+      }
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public com.catga.system.v1.Takeover.Builder addTakeoversBuilder() {
+      return getTakeoversFieldBuilder().addBuilder(
+          com.catga.system.v1.Takeover.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public com.catga.system.v1.Takeover.Builder addTakeoversBuilder(
+        int index) {
+      return getTakeoversFieldBuilder().addBuilder(
+          index, com.catga.system.v1.Takeover.getDefaultInstance());
+    }
+    /**
+     * <pre>
+     * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+     * </pre>
+     *
+     * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+     */
+    public java.util.List<com.catga.system.v1.Takeover.Builder> 
+         getTakeoversBuilderList() {
+      return getTakeoversFieldBuilder().getBuilderList();
+    }
+    private com.google.protobuf.RepeatedFieldBuilderV3<
+        com.catga.system.v1.Takeover, com.catga.system.v1.Takeover.Builder, com.catga.system.v1.TakeoverOrBuilder> 
+        getTakeoversFieldBuilder() {
+      if (takeoversBuilder_ == null) {
+        takeoversBuilder_ = new com.google.protobuf.RepeatedFieldBuilderV3<
+            com.catga.system.v1.Takeover, com.catga.system.v1.Takeover.Builder, com.catga.system.v1.TakeoverOrBuilder>(
+                takeovers_,
+                ((bitField0_ & 0x00000004) != 0),
+                getParentForChildren(),
+                isClean());
+        takeovers_ = null;
+      }
+      return takeoversBuilder_;
     }
     @java.lang.Override
     public final Builder setUnknownFields(

@@ -70,4 +70,48 @@ public interface ClusterOrBuilder extends
    */
   com.catga.system.v1.ClusterNodeOrBuilder getNodesOrBuilder(
       int index);
+
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  java.util.List<com.catga.system.v1.Takeover> 
+      getTakeoversList();
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  com.catga.system.v1.Takeover getTakeovers(int index);
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  int getTakeoversCount();
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  java.util.List<? extends com.catga.system.v1.TakeoverOrBuilder> 
+      getTakeoversOrBuilderList();
+  /**
+   * <pre>
+   * The changes of leaders that the node that answers has seen since it started, the latest first; at most 100.
+   * </pre>
+   *
+   * <code>repeated .catga.system.v1.Takeover takeovers = 3;</code>
+   */
+  com.catga.system.v1.TakeoverOrBuilder getTakeoversOrBuilder(
+      int index);
 }

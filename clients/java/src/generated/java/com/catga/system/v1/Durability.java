@@ -6,7 +6,7 @@ package com.catga.system.v1;
 
 /**
  * <pre>
- * What an acknowledged command survives.
+ * The failures that an acknowledged command survives.
  * </pre>
  *
  * Protobuf enum {@code catga.system.v1.Durability}

@@ -29,6 +29,8 @@ private static final long serialVersionUID = 0L;
     transport_ = "";
     durability_ = 0;
     durabilityDetail_ = "";
+    authentication_ = "";
+    securityWarning_ = "";
   }
 
   @java.lang.Override
@@ -317,7 +319,7 @@ private static final long serialVersionUID = 0L;
   private int durability_ = 0;
   /**
    * <pre>
-   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
    * node has reached the store.
    * </pre>
    *
@@ -329,7 +331,7 @@ private static final long serialVersionUID = 0L;
   }
   /**
    * <pre>
-   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
    * node has reached the store.
    * </pre>
    *
@@ -535,6 +537,100 @@ private static final long serialVersionUID = 0L;
     }
   }
 
+  public static final int AUTHENTICATION_FIELD_NUMBER = 14;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object authentication_ = "";
+  /**
+   * <pre>
+   * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+   * </pre>
+   *
+   * <code>string authentication = 14;</code>
+   * @return The authentication.
+   */
+  @java.lang.Override
+  public java.lang.String getAuthentication() {
+    java.lang.Object ref = authentication_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      authentication_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+   * </pre>
+   *
+   * <code>string authentication = 14;</code>
+   * @return The bytes for authentication.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getAuthenticationBytes() {
+    java.lang.Object ref = authentication_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      authentication_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
+  public static final int SECURITY_WARNING_FIELD_NUMBER = 15;
+  @SuppressWarnings("serial")
+  private volatile java.lang.Object securityWarning_ = "";
+  /**
+   * <pre>
+   * A warning about dangerous access to this node, for people; empty if there is none.
+   * </pre>
+   *
+   * <code>string security_warning = 15;</code>
+   * @return The securityWarning.
+   */
+  @java.lang.Override
+  public java.lang.String getSecurityWarning() {
+    java.lang.Object ref = securityWarning_;
+    if (ref instanceof java.lang.String) {
+      return (java.lang.String) ref;
+    } else {
+      com.google.protobuf.ByteString bs = 
+          (com.google.protobuf.ByteString) ref;
+      java.lang.String s = bs.toStringUtf8();
+      securityWarning_ = s;
+      return s;
+    }
+  }
+  /**
+   * <pre>
+   * A warning about dangerous access to this node, for people; empty if there is none.
+   * </pre>
+   *
+   * <code>string security_warning = 15;</code>
+   * @return The bytes for securityWarning.
+   */
+  @java.lang.Override
+  public com.google.protobuf.ByteString
+      getSecurityWarningBytes() {
+    java.lang.Object ref = securityWarning_;
+    if (ref instanceof java.lang.String) {
+      com.google.protobuf.ByteString b = 
+          com.google.protobuf.ByteString.copyFromUtf8(
+              (java.lang.String) ref);
+      securityWarning_ = b;
+      return b;
+    } else {
+      return (com.google.protobuf.ByteString) ref;
+    }
+  }
+
   private byte memoizedIsInitialized = -1;
   @java.lang.Override
   public final boolean isInitialized() {
@@ -587,6 +683,12 @@ private static final long serialVersionUID = 0L;
     }
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(durabilityDetail_)) {
       com.google.protobuf.GeneratedMessageV3.writeString(output, 13, durabilityDetail_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(authentication_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 14, authentication_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(securityWarning_)) {
+      com.google.protobuf.GeneratedMessageV3.writeString(output, 15, securityWarning_);
     }
     getUnknownFields().writeTo(output);
   }
@@ -643,6 +745,12 @@ private static final long serialVersionUID = 0L;
     if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(durabilityDetail_)) {
       size += com.google.protobuf.GeneratedMessageV3.computeStringSize(13, durabilityDetail_);
     }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(authentication_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(14, authentication_);
+    }
+    if (!com.google.protobuf.GeneratedMessageV3.isStringEmpty(securityWarning_)) {
+      size += com.google.protobuf.GeneratedMessageV3.computeStringSize(15, securityWarning_);
+    }
     size += getUnknownFields().getSerializedSize();
     memoizedSize = size;
     return size;
@@ -691,6 +799,10 @@ private static final long serialVersionUID = 0L;
         != other.getWorkerId()) return false;
     if (!getDurabilityDetail()
         .equals(other.getDurabilityDetail())) return false;
+    if (!getAuthentication()
+        .equals(other.getAuthentication())) return false;
+    if (!getSecurityWarning()
+        .equals(other.getSecurityWarning())) return false;
     if (!getUnknownFields().equals(other.getUnknownFields())) return false;
     return true;
   }
@@ -734,6 +846,10 @@ private static final long serialVersionUID = 0L;
     hash = (53 * hash) + getWorkerId();
     hash = (37 * hash) + DURABILITY_DETAIL_FIELD_NUMBER;
     hash = (53 * hash) + getDurabilityDetail().hashCode();
+    hash = (37 * hash) + AUTHENTICATION_FIELD_NUMBER;
+    hash = (53 * hash) + getAuthentication().hashCode();
+    hash = (37 * hash) + SECURITY_WARNING_FIELD_NUMBER;
+    hash = (53 * hash) + getSecurityWarning().hashCode();
     hash = (29 * hash) + getUnknownFields().hashCode();
     memoizedHashCode = hash;
     return hash;
@@ -902,6 +1018,8 @@ private static final long serialVersionUID = 0L;
       datacenterId_ = 0;
       workerId_ = 0;
       durabilityDetail_ = "";
+      authentication_ = "";
+      securityWarning_ = "";
       return this;
     }
 
@@ -983,6 +1101,12 @@ private static final long serialVersionUID = 0L;
       }
       if (((from_bitField0_ & 0x00001000) != 0)) {
         result.durabilityDetail_ = durabilityDetail_;
+      }
+      if (((from_bitField0_ & 0x00002000) != 0)) {
+        result.authentication_ = authentication_;
+      }
+      if (((from_bitField0_ & 0x00004000) != 0)) {
+        result.securityWarning_ = securityWarning_;
       }
       result.bitField0_ |= to_bitField0_;
     }
@@ -1082,6 +1206,16 @@ private static final long serialVersionUID = 0L;
         bitField0_ |= 0x00001000;
         onChanged();
       }
+      if (!other.getAuthentication().isEmpty()) {
+        authentication_ = other.authentication_;
+        bitField0_ |= 0x00002000;
+        onChanged();
+      }
+      if (!other.getSecurityWarning().isEmpty()) {
+        securityWarning_ = other.securityWarning_;
+        bitField0_ |= 0x00004000;
+        onChanged();
+      }
       this.mergeUnknownFields(other.getUnknownFields());
       onChanged();
       return this;
@@ -1179,6 +1313,16 @@ private static final long serialVersionUID = 0L;
               bitField0_ |= 0x00001000;
               break;
             } // case 106
+            case 114: {
+              authentication_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00002000;
+              break;
+            } // case 114
+            case 122: {
+              securityWarning_ = input.readStringRequireUtf8();
+              bitField0_ |= 0x00004000;
+              break;
+            } // case 122
             default: {
               if (!super.parseUnknownField(input, extensionRegistry, tag)) {
                 done = true; // was an endgroup tag
@@ -1732,7 +1876,7 @@ private static final long serialVersionUID = 0L;
     private int durability_ = 0;
     /**
      * <pre>
-     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
      * node has reached the store.
      * </pre>
      *
@@ -1744,7 +1888,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
      * node has reached the store.
      * </pre>
      *
@@ -1760,7 +1904,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
      * node has reached the store.
      * </pre>
      *
@@ -1774,7 +1918,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
      * node has reached the store.
      * </pre>
      *
@@ -1793,7 +1937,7 @@ private static final long serialVersionUID = 0L;
     }
     /**
      * <pre>
-     * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+     * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
      * node has reached the store.
      * </pre>
      *
@@ -2462,6 +2606,190 @@ private static final long serialVersionUID = 0L;
       checkByteStringIsUtf8(value);
       durabilityDetail_ = value;
       bitField0_ |= 0x00001000;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object authentication_ = "";
+    /**
+     * <pre>
+     * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+     * </pre>
+     *
+     * <code>string authentication = 14;</code>
+     * @return The authentication.
+     */
+    public java.lang.String getAuthentication() {
+      java.lang.Object ref = authentication_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        authentication_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+     * </pre>
+     *
+     * <code>string authentication = 14;</code>
+     * @return The bytes for authentication.
+     */
+    public com.google.protobuf.ByteString
+        getAuthenticationBytes() {
+      java.lang.Object ref = authentication_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        authentication_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+     * </pre>
+     *
+     * <code>string authentication = 14;</code>
+     * @param value The authentication to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAuthentication(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      authentication_ = value;
+      bitField0_ |= 0x00002000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+     * </pre>
+     *
+     * <code>string authentication = 14;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearAuthentication() {
+      authentication_ = getDefaultInstance().getAuthentication();
+      bitField0_ = (bitField0_ & ~0x00002000);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+     * </pre>
+     *
+     * <code>string authentication = 14;</code>
+     * @param value The bytes for authentication to set.
+     * @return This builder for chaining.
+     */
+    public Builder setAuthenticationBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      authentication_ = value;
+      bitField0_ |= 0x00002000;
+      onChanged();
+      return this;
+    }
+
+    private java.lang.Object securityWarning_ = "";
+    /**
+     * <pre>
+     * A warning about dangerous access to this node, for people; empty if there is none.
+     * </pre>
+     *
+     * <code>string security_warning = 15;</code>
+     * @return The securityWarning.
+     */
+    public java.lang.String getSecurityWarning() {
+      java.lang.Object ref = securityWarning_;
+      if (!(ref instanceof java.lang.String)) {
+        com.google.protobuf.ByteString bs =
+            (com.google.protobuf.ByteString) ref;
+        java.lang.String s = bs.toStringUtf8();
+        securityWarning_ = s;
+        return s;
+      } else {
+        return (java.lang.String) ref;
+      }
+    }
+    /**
+     * <pre>
+     * A warning about dangerous access to this node, for people; empty if there is none.
+     * </pre>
+     *
+     * <code>string security_warning = 15;</code>
+     * @return The bytes for securityWarning.
+     */
+    public com.google.protobuf.ByteString
+        getSecurityWarningBytes() {
+      java.lang.Object ref = securityWarning_;
+      if (ref instanceof String) {
+        com.google.protobuf.ByteString b = 
+            com.google.protobuf.ByteString.copyFromUtf8(
+                (java.lang.String) ref);
+        securityWarning_ = b;
+        return b;
+      } else {
+        return (com.google.protobuf.ByteString) ref;
+      }
+    }
+    /**
+     * <pre>
+     * A warning about dangerous access to this node, for people; empty if there is none.
+     * </pre>
+     *
+     * <code>string security_warning = 15;</code>
+     * @param value The securityWarning to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSecurityWarning(
+        java.lang.String value) {
+      if (value == null) { throw new NullPointerException(); }
+      securityWarning_ = value;
+      bitField0_ |= 0x00004000;
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * A warning about dangerous access to this node, for people; empty if there is none.
+     * </pre>
+     *
+     * <code>string security_warning = 15;</code>
+     * @return This builder for chaining.
+     */
+    public Builder clearSecurityWarning() {
+      securityWarning_ = getDefaultInstance().getSecurityWarning();
+      bitField0_ = (bitField0_ & ~0x00004000);
+      onChanged();
+      return this;
+    }
+    /**
+     * <pre>
+     * A warning about dangerous access to this node, for people; empty if there is none.
+     * </pre>
+     *
+     * <code>string security_warning = 15;</code>
+     * @param value The bytes for securityWarning to set.
+     * @return This builder for chaining.
+     */
+    public Builder setSecurityWarningBytes(
+        com.google.protobuf.ByteString value) {
+      if (value == null) { throw new NullPointerException(); }
+      checkByteStringIsUtf8(value);
+      securityWarning_ = value;
+      bitField0_ |= 0x00004000;
       onChanged();
       return this;
     }

@@ -129,7 +129,7 @@ public interface GetServerInfoResponseOrBuilder extends
 
   /**
    * <pre>
-   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
    * node has reached the store.
    * </pre>
    *
@@ -139,7 +139,7 @@ public interface GetServerInfoResponseOrBuilder extends
   int getDurabilityValue();
   /**
    * <pre>
-   * What an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
+   * The failures that an acknowledged command survives, according to the store's settings when they were last read. DURABILITY_UNSPECIFIED until the
    * node has reached the store.
    * </pre>
    *
@@ -271,4 +271,44 @@ public interface GetServerInfoResponseOrBuilder extends
    */
   com.google.protobuf.ByteString
       getDurabilityDetailBytes();
+
+  /**
+   * <pre>
+   * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+   * </pre>
+   *
+   * <code>string authentication = 14;</code>
+   * @return The authentication.
+   */
+  java.lang.String getAuthentication();
+  /**
+   * <pre>
+   * Whether calls need credentials: "none" if callers are not identified and every client may do everything, or "required".
+   * </pre>
+   *
+   * <code>string authentication = 14;</code>
+   * @return The bytes for authentication.
+   */
+  com.google.protobuf.ByteString
+      getAuthenticationBytes();
+
+  /**
+   * <pre>
+   * A warning about dangerous access to this node, for people; empty if there is none.
+   * </pre>
+   *
+   * <code>string security_warning = 15;</code>
+   * @return The securityWarning.
+   */
+  java.lang.String getSecurityWarning();
+  /**
+   * <pre>
+   * A warning about dangerous access to this node, for people; empty if there is none.
+   * </pre>
+   *
+   * <code>string security_warning = 15;</code>
+   * @return The bytes for securityWarning.
+   */
+  com.google.protobuf.ByteString
+      getSecurityWarningBytes();
 }

@@ -140,7 +140,7 @@ public enum RebuildPhase
   }
   public static final com.google.protobuf.Descriptors.EnumDescriptor
       getDescriptor() {
-    return com.catga.system.v1.SystemProto.getDescriptor().getEnumTypes().get(2);
+    return com.catga.system.v1.SystemProto.getDescriptor().getEnumTypes().get(3);
   }
 
   private static final RebuildPhase[] VALUES = values();

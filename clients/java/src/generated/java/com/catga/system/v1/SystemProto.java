@@ -56,6 +56,26 @@ public final class SystemProto {
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_catga_system_v1_ClusterNode_fieldAccessorTable;
   static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_Takeover_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_Takeover_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ListCircuitBreakersRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ListCircuitBreakersRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_ListCircuitBreakersResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_ListCircuitBreakersResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_CircuitBreaker_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_CircuitBreaker_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
     internal_static_catga_system_v1_Limits_descriptor;
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
@@ -105,6 +125,46 @@ public final class SystemProto {
   static final 
     com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
       internal_static_catga_system_v1_RebuildProjectionsResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_GetConfigurationRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_GetConfigurationRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_GetConfigurationResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_GetConfigurationResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_Setting_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_Setting_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_LogLevel_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_LogLevel_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_GetLogLevelRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_GetLogLevelRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_GetLogLevelResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_GetLogLevelResponse_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_SetLogLevelRequest_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_SetLogLevelRequest_fieldAccessorTable;
+  static final com.google.protobuf.Descriptors.Descriptor
+    internal_static_catga_system_v1_SetLogLevelResponse_descriptor;
+  static final 
+    com.google.protobuf.GeneratedMessageV3.FieldAccessorTable
+      internal_static_catga_system_v1_SetLogLevelResponse_fieldAccessorTable;
 
   public static com.google.protobuf.Descriptors.FileDescriptor
       getDescriptor() {
@@ -117,7 +177,7 @@ public final class SystemProto {
       "\n\034catga/system/v1/system.proto\022\017catga.sy" +
       "stem.v1\032\036google/protobuf/duration.proto\032" +
       "\037google/protobuf/timestamp.proto\"\026\n\024GetS" +
-      "erverInfoRequest\"\216\003\n\025GetServerInfoRespon" +
+      "erverInfoRequest\"\300\003\n\025GetServerInfoRespon" +
       "se\022\017\n\007service\030\001 \001(\t\022\017\n\007version\030\002 \001(\t\022\014\n\004" +
       "node\030\003 \001(\t\022#\n\004mode\030\004 \001(\0162\025.catga.system." +
       "v1.Mode\022\023\n\013persistence\030\005 \001(\t\022\021\n\ttranspor" +
@@ -127,75 +187,117 @@ public final class SystemProto {
       "google.protobuf.Timestamp\022)\n\006uptime\030\n \001(" +
       "\0132\031.google.protobuf.Duration\022\025\n\rdatacent" +
       "er_id\030\013 \001(\005\022\021\n\tworker_id\030\014 \001(\005\022\031\n\021durabi" +
-      "lity_detail\030\r \001(\t\"\023\n\021GetClusterRequest\"?" +
-      "\n\022GetClusterResponse\022)\n\007cluster\030\001 \001(\0132\030." +
-      "catga.system.v1.Cluster\"\025\n\023WatchClusterR" +
-      "equest\"A\n\024WatchClusterResponse\022)\n\007cluste" +
-      "r\030\001 \001(\0132\030.catga.system.v1.Cluster\"[\n\007Clu" +
-      "ster\022#\n\004mode\030\001 \001(\0162\025.catga.system.v1.Mod" +
-      "e\022+\n\005nodes\030\002 \003(\0132\034.catga.system.v1.Clust" +
-      "erNode\"\230\001\n\013ClusterNode\022\014\n\004node\030\001 \001(\t\022\017\n\007" +
-      "address\030\002 \001(\t\022\025\n\rdatacenter_id\030\003 \001(\005\022\021\n\t" +
-      "worker_id\030\004 \001(\005\022\r\n\005roles\030\005 \003(\t\022\016\n\006cursor" +
-      "\030\006 \001(\t\022\013\n\003lag\030\007 \001(\003\022\024\n\014is_this_node\030\010 \001(" +
-      "\010\"\213\002\n\006Limits\022\031\n\021max_message_bytes\030\001 \001(\003\022" +
-      "\033\n\023max_items_per_order\030\002 \001(\005\022\024\n\014max_quan" +
-      "tity\030\003 \001(\003\022\025\n\rmax_page_size\030\004 \001(\005\022\026\n\016max" +
-      "_batch_size\030\005 \001(\005\022\030\n\020max_ids_per_call\030\006 " +
-      "\001(\005\022\025\n\rmax_in_flight\030\007 \001(\005\022\036\n\026max_concur" +
-      "rent_streams\030\010 \001(\005\022\027\n\017max_connections\030\t " +
-      "\001(\005\022\032\n\022max_metadata_bytes\030\n \001(\003\"P\n\026ListD" +
-      "eadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\tpa" +
-      "ge_size\030\002 \001(\005\022\022\n\npage_token\030\003 \001(\t\"e\n\027Lis" +
-      "tDeadLettersResponse\0221\n\014dead_letters\030\001 \003" +
-      "(\0132\033.catga.system.v1.DeadLetter\022\027\n\017next_" +
-      "page_token\030\002 \001(\t\"\250\001\n\nDeadLetter\022\020\n\010event" +
-      "_id\030\001 \001(\t\022\020\n\010order_id\030\002 \001(\t\022\020\n\010revision\030" +
-      "\003 \001(\003\022\014\n\004type\030\004 \001(\t\022\020\n\010attempts\030\005 \001(\005\0224\n" +
-      "\020dead_lettered_at\030\006 \001(\0132\032.google.protobu" +
-      "f.Timestamp\022\016\n\006reason\030\007 \001(\t\"K\n\030ReplayDea" +
-      "dLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n\teven" +
-      "t_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"-\n\031ReplayDeadLe" +
-      "ttersResponse\022\020\n\010replayed\030\001 \001(\005\"L\n\031Disca" +
-      "rdDeadLettersRequest\022\017\n\007handler\030\001 \001(\t\022\021\n" +
-      "\tevent_ids\030\002 \003(\t\022\013\n\003all\030\003 \001(\010\"/\n\032Discard" +
-      "DeadLettersResponse\022\021\n\tdiscarded\030\001 \001(\005\"\033" +
-      "\n\031RebuildProjectionsRequest\"\311\001\n\032RebuildP" +
-      "rojectionsResponse\022,\n\005phase\030\001 \001(\0162\035.catg" +
-      "a.system.v1.RebuildPhase\022\016\n\006events\030\002 \001(\003" +
-      "\022\024\n\014total_events\030\003 \001(\003\022\031\n\021events_per_sec" +
-      "ond\030\004 \001(\001\022,\n\tremaining\030\005 \001(\0132\031.google.pr" +
-      "otobuf.Duration\022\016\n\006joined\030\006 \001(\010*\204\001\n\nDura" +
-      "bility\022\032\n\026DURABILITY_UNSPECIFIED\020\000\022\023\n\017DU" +
-      "RABILITY_NONE\020\001\022\026\n\022DURABILITY_PROCESS\020\002\022" +
-      "\026\n\022DURABILITY_MACHINE\020\003\022\025\n\021DURABILITY_QU" +
-      "ORUM\020\004*C\n\004Mode\022\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017" +
-      "MODE_STANDALONE\020\001\022\020\n\014MODE_CLUSTER\020\002*|\n\014R" +
-      "ebuildPhase\022\035\n\031REBUILD_PHASE_UNSPECIFIED" +
-      "\020\000\022\031\n\025REBUILD_PHASE_READING\020\001\022\032\n\026REBUILD" +
-      "_PHASE_INDEXING\020\002\022\026\n\022REBUILD_PHASE_DONE\020" +
-      "\0032\245\002\n\rSystemService\022^\n\rGetServerInfo\022%.c" +
-      "atga.system.v1.GetServerInfoRequest\032&.ca" +
-      "tga.system.v1.GetServerInfoResponse\022U\n\nG" +
-      "etCluster\022\".catga.system.v1.GetClusterRe" +
-      "quest\032#.catga.system.v1.GetClusterRespon" +
-      "se\022]\n\014WatchCluster\022$.catga.system.v1.Wat" +
-      "chClusterRequest\032%.catga.system.v1.Watch" +
-      "ClusterResponse0\0012\300\003\n\014AdminService\022d\n\017Li" +
-      "stDeadLetters\022\'.catga.system.v1.ListDead" +
-      "LettersRequest\032(.catga.system.v1.ListDea" +
-      "dLettersResponse\022j\n\021ReplayDeadLetters\022)." +
-      "catga.system.v1.ReplayDeadLettersRequest" +
-      "\032*.catga.system.v1.ReplayDeadLettersResp" +
-      "onse\022m\n\022DiscardDeadLetters\022*.catga.syste" +
-      "m.v1.DiscardDeadLettersRequest\032+.catga.s" +
-      "ystem.v1.DiscardDeadLettersResponse\022o\n\022R" +
-      "ebuildProjections\022*.catga.system.v1.Rebu" +
-      "ildProjectionsRequest\032+.catga.system.v1." +
-      "RebuildProjectionsResponse0\001Bf\n\023com.catg" +
-      "a.system.v1B\013SystemProtoP\001Z@github.com/c" +
-      "atga/ordersystem/clients/go/catga/system" +
-      "/v1;systemv1b\006proto3"
+      "lity_detail\030\r \001(\t\022\026\n\016authentication\030\016 \001(" +
+      "\t\022\030\n\020security_warning\030\017 \001(\t\"\023\n\021GetCluste" +
+      "rRequest\"?\n\022GetClusterResponse\022)\n\007cluste" +
+      "r\030\001 \001(\0132\030.catga.system.v1.Cluster\"\025\n\023Wat" +
+      "chClusterRequest\"A\n\024WatchClusterResponse" +
+      "\022)\n\007cluster\030\001 \001(\0132\030.catga.system.v1.Clus" +
+      "ter\"\211\001\n\007Cluster\022#\n\004mode\030\001 \001(\0162\025.catga.sy" +
+      "stem.v1.Mode\022+\n\005nodes\030\002 \003(\0132\034.catga.syst" +
+      "em.v1.ClusterNode\022,\n\ttakeovers\030\003 \003(\0132\031.c" +
+      "atga.system.v1.Takeover\"\230\001\n\013ClusterNode\022" +
+      "\014\n\004node\030\001 \001(\t\022\017\n\007address\030\002 \001(\t\022\025\n\rdatace" +
+      "nter_id\030\003 \001(\005\022\021\n\tworker_id\030\004 \001(\005\022\r\n\005role" +
+      "s\030\005 \003(\t\022\016\n\006cursor\030\006 \001(\t\022\013\n\003lag\030\007 \001(\003\022\024\n\014" +
+      "is_this_node\030\010 \001(\010\"l\n\010Takeover\022.\n\nnotice" +
+      "d_at\030\001 \001(\0132\032.google.protobuf.Timestamp\022\014" +
+      "\n\004role\030\002 \001(\t\022\021\n\tfrom_node\030\003 \001(\t\022\017\n\007to_no" +
+      "de\030\004 \001(\t\"\034\n\032ListCircuitBreakersRequest\"X" +
+      "\n\033ListCircuitBreakersResponse\0229\n\020circuit" +
+      "_breakers\030\001 \003(\0132\037.catga.system.v1.Circui" +
+      "tBreaker\"\370\001\n\016CircuitBreaker\022\014\n\004name\030\001 \001(" +
+      "\t\0223\n\005state\030\002 \001(\0162$.catga.system.v1.Circu" +
+      "itBreakerState\022\020\n\010failures\030\003 \001(\005\022.\n\013retr" +
+      "y_after\030\004 \001(\0132\031.google.protobuf.Duration" +
+      "\022\030\n\020failures_to_open\030\005 \001(\005\022\032\n\022successes_" +
+      "to_close\030\006 \001(\005\022+\n\010open_for\030\007 \001(\0132\031.googl" +
+      "e.protobuf.Duration\"\213\002\n\006Limits\022\031\n\021max_me" +
+      "ssage_bytes\030\001 \001(\003\022\033\n\023max_items_per_order" +
+      "\030\002 \001(\005\022\024\n\014max_quantity\030\003 \001(\003\022\025\n\rmax_page" +
+      "_size\030\004 \001(\005\022\026\n\016max_batch_size\030\005 \001(\005\022\030\n\020m" +
+      "ax_ids_per_call\030\006 \001(\005\022\025\n\rmax_in_flight\030\007" +
+      " \001(\005\022\036\n\026max_concurrent_streams\030\010 \001(\005\022\027\n\017" +
+      "max_connections\030\t \001(\005\022\032\n\022max_metadata_by" +
+      "tes\030\n \001(\003\"P\n\026ListDeadLettersRequest\022\017\n\007h" +
+      "andler\030\001 \001(\t\022\021\n\tpage_size\030\002 \001(\005\022\022\n\npage_" +
+      "token\030\003 \001(\t\"e\n\027ListDeadLettersResponse\0221" +
+      "\n\014dead_letters\030\001 \003(\0132\033.catga.system.v1.D" +
+      "eadLetter\022\027\n\017next_page_token\030\002 \001(\t\"\250\001\n\nD" +
+      "eadLetter\022\020\n\010event_id\030\001 \001(\t\022\020\n\010order_id\030" +
+      "\002 \001(\t\022\020\n\010revision\030\003 \001(\003\022\014\n\004type\030\004 \001(\t\022\020\n" +
+      "\010attempts\030\005 \001(\005\0224\n\020dead_lettered_at\030\006 \001(" +
+      "\0132\032.google.protobuf.Timestamp\022\016\n\006reason\030" +
+      "\007 \001(\t\"K\n\030ReplayDeadLettersRequest\022\017\n\007han" +
+      "dler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(\t\022\013\n\003all\030\003 \001" +
+      "(\010\"-\n\031ReplayDeadLettersResponse\022\020\n\010repla" +
+      "yed\030\001 \001(\005\"L\n\031DiscardDeadLettersRequest\022\017" +
+      "\n\007handler\030\001 \001(\t\022\021\n\tevent_ids\030\002 \003(\t\022\013\n\003al" +
+      "l\030\003 \001(\010\"/\n\032DiscardDeadLettersResponse\022\021\n" +
+      "\tdiscarded\030\001 \001(\005\"\033\n\031RebuildProjectionsRe" +
+      "quest\"\311\001\n\032RebuildProjectionsResponse\022,\n\005" +
+      "phase\030\001 \001(\0162\035.catga.system.v1.RebuildPha" +
+      "se\022\016\n\006events\030\002 \001(\003\022\024\n\014total_events\030\003 \001(\003" +
+      "\022\031\n\021events_per_second\030\004 \001(\001\022,\n\tremaining" +
+      "\030\005 \001(\0132\031.google.protobuf.Duration\022\016\n\006joi" +
+      "ned\030\006 \001(\010\"\031\n\027GetConfigurationRequest\"F\n\030" +
+      "GetConfigurationResponse\022*\n\010settings\030\001 \003" +
+      "(\0132\030.catga.system.v1.Setting\"[\n\007Setting\022" +
+      "\014\n\004name\030\001 \001(\t\022\017\n\007section\030\002 \001(\t\022\r\n\005value\030" +
+      "\003 \001(\t\022\016\n\006source\030\004 \001(\t\022\022\n\nis_default\030\005 \001(" +
+      "\010\"e\n\010LogLevel\022\016\n\006filter\030\001 \001(\t\022\031\n\021configu" +
+      "red_filter\030\002 \001(\t\022.\n\nreverts_at\030\003 \001(\0132\032.g" +
+      "oogle.protobuf.Timestamp\"\024\n\022GetLogLevelR" +
+      "equest\"C\n\023GetLogLevelResponse\022,\n\tlog_lev" +
+      "el\030\001 \001(\0132\031.catga.system.v1.LogLevel\"Q\n\022S" +
+      "etLogLevelRequest\022\016\n\006filter\030\001 \001(\t\022+\n\010dur" +
+      "ation\030\002 \001(\0132\031.google.protobuf.Duration\"C" +
+      "\n\023SetLogLevelResponse\022,\n\tlog_level\030\001 \001(\013" +
+      "2\031.catga.system.v1.LogLevel*\204\001\n\nDurabili" +
+      "ty\022\032\n\026DURABILITY_UNSPECIFIED\020\000\022\023\n\017DURABI" +
+      "LITY_NONE\020\001\022\026\n\022DURABILITY_PROCESS\020\002\022\026\n\022D" +
+      "URABILITY_MACHINE\020\003\022\025\n\021DURABILITY_QUORUM" +
+      "\020\004*C\n\004Mode\022\024\n\020MODE_UNSPECIFIED\020\000\022\023\n\017MODE" +
+      "_STANDALONE\020\001\022\020\n\014MODE_CLUSTER\020\002*\243\001\n\023Circ" +
+      "uitBreakerState\022%\n!CIRCUIT_BREAKER_STATE" +
+      "_UNSPECIFIED\020\000\022 \n\034CIRCUIT_BREAKER_STATE_" +
+      "CLOSED\020\001\022#\n\037CIRCUIT_BREAKER_STATE_HALF_O" +
+      "PEN\020\002\022\036\n\032CIRCUIT_BREAKER_STATE_OPEN\020\003*|\n" +
+      "\014RebuildPhase\022\035\n\031REBUILD_PHASE_UNSPECIFI" +
+      "ED\020\000\022\031\n\025REBUILD_PHASE_READING\020\001\022\032\n\026REBUI" +
+      "LD_PHASE_INDEXING\020\002\022\026\n\022REBUILD_PHASE_DON" +
+      "E\020\0032\227\003\n\rSystemService\022^\n\rGetServerInfo\022%" +
+      ".catga.system.v1.GetServerInfoRequest\032&." +
+      "catga.system.v1.GetServerInfoResponse\022U\n" +
+      "\nGetCluster\022\".catga.system.v1.GetCluster" +
+      "Request\032#.catga.system.v1.GetClusterResp" +
+      "onse\022]\n\014WatchCluster\022$.catga.system.v1.W" +
+      "atchClusterRequest\032%.catga.system.v1.Wat" +
+      "chClusterResponse0\001\022p\n\023ListCircuitBreake" +
+      "rs\022+.catga.system.v1.ListCircuitBreakers" +
+      "Request\032,.catga.system.v1.ListCircuitBre" +
+      "akersResponse2\335\005\n\014AdminService\022d\n\017ListDe" +
+      "adLetters\022\'.catga.system.v1.ListDeadLett" +
+      "ersRequest\032(.catga.system.v1.ListDeadLet" +
+      "tersResponse\022j\n\021ReplayDeadLetters\022).catg" +
+      "a.system.v1.ReplayDeadLettersRequest\032*.c" +
+      "atga.system.v1.ReplayDeadLettersResponse" +
+      "\022m\n\022DiscardDeadLetters\022*.catga.system.v1" +
+      ".DiscardDeadLettersRequest\032+.catga.syste" +
+      "m.v1.DiscardDeadLettersResponse\022o\n\022Rebui" +
+      "ldProjections\022*.catga.system.v1.RebuildP" +
+      "rojectionsRequest\032+.catga.system.v1.Rebu" +
+      "ildProjectionsResponse0\001\022g\n\020GetConfigura" +
+      "tion\022(.catga.system.v1.GetConfigurationR" +
+      "equest\032).catga.system.v1.GetConfiguratio" +
+      "nResponse\022X\n\013GetLogLevel\022#.catga.system." +
+      "v1.GetLogLevelRequest\032$.catga.system.v1." +
+      "GetLogLevelResponse\022X\n\013SetLogLevel\022#.cat" +
+      "ga.system.v1.SetLogLevelRequest\032$.catga." +
+      "system.v1.SetLogLevelResponseBf\n\023com.cat" +
+      "ga.system.v1B\013SystemProtoP\001Z@github.com/" +
+      "catga/ordersystem/clients/go/catga/syste" +
+      "m/v1;systemv1b\006proto3"
     };
     descriptor = com.google.protobuf.Descriptors.FileDescriptor
       .internalBuildGeneratedFileFrom(descriptorData,
@@ -214,7 +316,7 @@ public final class SystemProto {
     internal_static_catga_system_v1_GetServerInfoResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_GetServerInfoResponse_descriptor,
-        new java.lang.String[] { "Service", "Version", "Node", "Mode", "Persistence", "Transport", "Durability", "Limits", "StartedAt", "Uptime", "DatacenterId", "WorkerId", "DurabilityDetail", });
+        new java.lang.String[] { "Service", "Version", "Node", "Mode", "Persistence", "Transport", "Durability", "Limits", "StartedAt", "Uptime", "DatacenterId", "WorkerId", "DurabilityDetail", "Authentication", "SecurityWarning", });
     internal_static_catga_system_v1_GetClusterRequest_descriptor =
       getDescriptor().getMessageTypes().get(2);
     internal_static_catga_system_v1_GetClusterRequest_fieldAccessorTable = new
@@ -244,73 +346,145 @@ public final class SystemProto {
     internal_static_catga_system_v1_Cluster_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_Cluster_descriptor,
-        new java.lang.String[] { "Mode", "Nodes", });
+        new java.lang.String[] { "Mode", "Nodes", "Takeovers", });
     internal_static_catga_system_v1_ClusterNode_descriptor =
       getDescriptor().getMessageTypes().get(7);
     internal_static_catga_system_v1_ClusterNode_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ClusterNode_descriptor,
         new java.lang.String[] { "Node", "Address", "DatacenterId", "WorkerId", "Roles", "Cursor", "Lag", "IsThisNode", });
-    internal_static_catga_system_v1_Limits_descriptor =
+    internal_static_catga_system_v1_Takeover_descriptor =
       getDescriptor().getMessageTypes().get(8);
+    internal_static_catga_system_v1_Takeover_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_Takeover_descriptor,
+        new java.lang.String[] { "NoticedAt", "Role", "FromNode", "ToNode", });
+    internal_static_catga_system_v1_ListCircuitBreakersRequest_descriptor =
+      getDescriptor().getMessageTypes().get(9);
+    internal_static_catga_system_v1_ListCircuitBreakersRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ListCircuitBreakersRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_catga_system_v1_ListCircuitBreakersResponse_descriptor =
+      getDescriptor().getMessageTypes().get(10);
+    internal_static_catga_system_v1_ListCircuitBreakersResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_ListCircuitBreakersResponse_descriptor,
+        new java.lang.String[] { "CircuitBreakers", });
+    internal_static_catga_system_v1_CircuitBreaker_descriptor =
+      getDescriptor().getMessageTypes().get(11);
+    internal_static_catga_system_v1_CircuitBreaker_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_CircuitBreaker_descriptor,
+        new java.lang.String[] { "Name", "State", "Failures", "RetryAfter", "FailuresToOpen", "SuccessesToClose", "OpenFor", });
+    internal_static_catga_system_v1_Limits_descriptor =
+      getDescriptor().getMessageTypes().get(12);
     internal_static_catga_system_v1_Limits_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_Limits_descriptor,
         new java.lang.String[] { "MaxMessageBytes", "MaxItemsPerOrder", "MaxQuantity", "MaxPageSize", "MaxBatchSize", "MaxIdsPerCall", "MaxInFlight", "MaxConcurrentStreams", "MaxConnections", "MaxMetadataBytes", });
     internal_static_catga_system_v1_ListDeadLettersRequest_descriptor =
-      getDescriptor().getMessageTypes().get(9);
+      getDescriptor().getMessageTypes().get(13);
     internal_static_catga_system_v1_ListDeadLettersRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ListDeadLettersRequest_descriptor,
         new java.lang.String[] { "Handler", "PageSize", "PageToken", });
     internal_static_catga_system_v1_ListDeadLettersResponse_descriptor =
-      getDescriptor().getMessageTypes().get(10);
+      getDescriptor().getMessageTypes().get(14);
     internal_static_catga_system_v1_ListDeadLettersResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ListDeadLettersResponse_descriptor,
         new java.lang.String[] { "DeadLetters", "NextPageToken", });
     internal_static_catga_system_v1_DeadLetter_descriptor =
-      getDescriptor().getMessageTypes().get(11);
+      getDescriptor().getMessageTypes().get(15);
     internal_static_catga_system_v1_DeadLetter_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DeadLetter_descriptor,
         new java.lang.String[] { "EventId", "OrderId", "Revision", "Type", "Attempts", "DeadLetteredAt", "Reason", });
     internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor =
-      getDescriptor().getMessageTypes().get(12);
+      getDescriptor().getMessageTypes().get(16);
     internal_static_catga_system_v1_ReplayDeadLettersRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ReplayDeadLettersRequest_descriptor,
         new java.lang.String[] { "Handler", "EventIds", "All", });
     internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor =
-      getDescriptor().getMessageTypes().get(13);
+      getDescriptor().getMessageTypes().get(17);
     internal_static_catga_system_v1_ReplayDeadLettersResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_ReplayDeadLettersResponse_descriptor,
         new java.lang.String[] { "Replayed", });
     internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor =
-      getDescriptor().getMessageTypes().get(14);
+      getDescriptor().getMessageTypes().get(18);
     internal_static_catga_system_v1_DiscardDeadLettersRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DiscardDeadLettersRequest_descriptor,
         new java.lang.String[] { "Handler", "EventIds", "All", });
     internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor =
-      getDescriptor().getMessageTypes().get(15);
+      getDescriptor().getMessageTypes().get(19);
     internal_static_catga_system_v1_DiscardDeadLettersResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_DiscardDeadLettersResponse_descriptor,
         new java.lang.String[] { "Discarded", });
     internal_static_catga_system_v1_RebuildProjectionsRequest_descriptor =
-      getDescriptor().getMessageTypes().get(16);
+      getDescriptor().getMessageTypes().get(20);
     internal_static_catga_system_v1_RebuildProjectionsRequest_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_RebuildProjectionsRequest_descriptor,
         new java.lang.String[] { });
     internal_static_catga_system_v1_RebuildProjectionsResponse_descriptor =
-      getDescriptor().getMessageTypes().get(17);
+      getDescriptor().getMessageTypes().get(21);
     internal_static_catga_system_v1_RebuildProjectionsResponse_fieldAccessorTable = new
       com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
         internal_static_catga_system_v1_RebuildProjectionsResponse_descriptor,
         new java.lang.String[] { "Phase", "Events", "TotalEvents", "EventsPerSecond", "Remaining", "Joined", });
+    internal_static_catga_system_v1_GetConfigurationRequest_descriptor =
+      getDescriptor().getMessageTypes().get(22);
+    internal_static_catga_system_v1_GetConfigurationRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_GetConfigurationRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_catga_system_v1_GetConfigurationResponse_descriptor =
+      getDescriptor().getMessageTypes().get(23);
+    internal_static_catga_system_v1_GetConfigurationResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_GetConfigurationResponse_descriptor,
+        new java.lang.String[] { "Settings", });
+    internal_static_catga_system_v1_Setting_descriptor =
+      getDescriptor().getMessageTypes().get(24);
+    internal_static_catga_system_v1_Setting_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_Setting_descriptor,
+        new java.lang.String[] { "Name", "Section", "Value", "Source", "IsDefault", });
+    internal_static_catga_system_v1_LogLevel_descriptor =
+      getDescriptor().getMessageTypes().get(25);
+    internal_static_catga_system_v1_LogLevel_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_LogLevel_descriptor,
+        new java.lang.String[] { "Filter", "ConfiguredFilter", "RevertsAt", });
+    internal_static_catga_system_v1_GetLogLevelRequest_descriptor =
+      getDescriptor().getMessageTypes().get(26);
+    internal_static_catga_system_v1_GetLogLevelRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_GetLogLevelRequest_descriptor,
+        new java.lang.String[] { });
+    internal_static_catga_system_v1_GetLogLevelResponse_descriptor =
+      getDescriptor().getMessageTypes().get(27);
+    internal_static_catga_system_v1_GetLogLevelResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_GetLogLevelResponse_descriptor,
+        new java.lang.String[] { "LogLevel", });
+    internal_static_catga_system_v1_SetLogLevelRequest_descriptor =
+      getDescriptor().getMessageTypes().get(28);
+    internal_static_catga_system_v1_SetLogLevelRequest_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_SetLogLevelRequest_descriptor,
+        new java.lang.String[] { "Filter", "Duration", });
+    internal_static_catga_system_v1_SetLogLevelResponse_descriptor =
+      getDescriptor().getMessageTypes().get(29);
+    internal_static_catga_system_v1_SetLogLevelResponse_fieldAccessorTable = new
+      com.google.protobuf.GeneratedMessageV3.FieldAccessorTable(
+        internal_static_catga_system_v1_SetLogLevelResponse_descriptor,
+        new java.lang.String[] { "LogLevel", });
     com.google.protobuf.DurationProto.getDescriptor();
     com.google.protobuf.TimestampProto.getDescriptor();
   }

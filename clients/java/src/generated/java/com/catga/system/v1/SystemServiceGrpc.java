@@ -111,6 +111,37 @@ public final class SystemServiceGrpc {
     return getWatchClusterMethod;
   }
 
+  private static volatile io.grpc.MethodDescriptor<com.catga.system.v1.ListCircuitBreakersRequest,
+      com.catga.system.v1.ListCircuitBreakersResponse> getListCircuitBreakersMethod;
+
+  @io.grpc.stub.annotations.RpcMethod(
+      fullMethodName = SERVICE_NAME + '/' + "ListCircuitBreakers",
+      requestType = com.catga.system.v1.ListCircuitBreakersRequest.class,
+      responseType = com.catga.system.v1.ListCircuitBreakersResponse.class,
+      methodType = io.grpc.MethodDescriptor.MethodType.UNARY)
+  public static io.grpc.MethodDescriptor<com.catga.system.v1.ListCircuitBreakersRequest,
+      com.catga.system.v1.ListCircuitBreakersResponse> getListCircuitBreakersMethod() {
+    io.grpc.MethodDescriptor<com.catga.system.v1.ListCircuitBreakersRequest, com.catga.system.v1.ListCircuitBreakersResponse> getListCircuitBreakersMethod;
+    if ((getListCircuitBreakersMethod = SystemServiceGrpc.getListCircuitBreakersMethod) == null) {
+      synchronized (SystemServiceGrpc.class) {
+        if ((getListCircuitBreakersMethod = SystemServiceGrpc.getListCircuitBreakersMethod) == null) {
+          SystemServiceGrpc.getListCircuitBreakersMethod = getListCircuitBreakersMethod =
+              io.grpc.MethodDescriptor.<com.catga.system.v1.ListCircuitBreakersRequest, com.catga.system.v1.ListCircuitBreakersResponse>newBuilder()
+              .setType(io.grpc.MethodDescriptor.MethodType.UNARY)
+              .setFullMethodName(generateFullMethodName(SERVICE_NAME, "ListCircuitBreakers"))
+              .setSampledToLocalTracing(true)
+              .setRequestMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.ListCircuitBreakersRequest.getDefaultInstance()))
+              .setResponseMarshaller(io.grpc.protobuf.ProtoUtils.marshaller(
+                  com.catga.system.v1.ListCircuitBreakersResponse.getDefaultInstance()))
+              .setSchemaDescriptor(new SystemServiceMethodDescriptorSupplier("ListCircuitBreakers"))
+              .build();
+        }
+      }
+    }
+    return getListCircuitBreakersMethod;
+  }
+
   /**
    * Creates a new async stub that supports all call types for the service
    */
@@ -210,6 +241,16 @@ public final class SystemServiceGrpc {
         io.grpc.stub.StreamObserver<com.catga.system.v1.WatchClusterResponse> responseObserver) {
       io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getWatchClusterMethod(), responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+     * </pre>
+     */
+    default void listCircuitBreakers(com.catga.system.v1.ListCircuitBreakersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.ListCircuitBreakersResponse> responseObserver) {
+      io.grpc.stub.ServerCalls.asyncUnimplementedUnaryCall(getListCircuitBreakersMethod(), responseObserver);
+    }
   }
 
   /**
@@ -284,6 +325,17 @@ public final class SystemServiceGrpc {
       io.grpc.stub.ClientCalls.asyncServerStreamingCall(
           getChannel().newCall(getWatchClusterMethod(), getCallOptions()), request, responseObserver);
     }
+
+    /**
+     * <pre>
+     * Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+     * </pre>
+     */
+    public void listCircuitBreakers(com.catga.system.v1.ListCircuitBreakersRequest request,
+        io.grpc.stub.StreamObserver<com.catga.system.v1.ListCircuitBreakersResponse> responseObserver) {
+      io.grpc.stub.ClientCalls.asyncUnaryCall(
+          getChannel().newCall(getListCircuitBreakersMethod(), getCallOptions()), request, responseObserver);
+    }
   }
 
   /**
@@ -340,6 +392,16 @@ public final class SystemServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingV2ServerStreamingCall(
           getChannel(), getWatchClusterMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+     * </pre>
+     */
+    public com.catga.system.v1.ListCircuitBreakersResponse listCircuitBreakers(com.catga.system.v1.ListCircuitBreakersRequest request) throws io.grpc.StatusException {
+      return io.grpc.stub.ClientCalls.blockingV2UnaryCall(
+          getChannel(), getListCircuitBreakersMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -395,6 +457,16 @@ public final class SystemServiceGrpc {
       return io.grpc.stub.ClientCalls.blockingServerStreamingCall(
           getChannel(), getWatchClusterMethod(), getCallOptions(), request);
     }
+
+    /**
+     * <pre>
+     * Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+     * </pre>
+     */
+    public com.catga.system.v1.ListCircuitBreakersResponse listCircuitBreakers(com.catga.system.v1.ListCircuitBreakersRequest request) {
+      return io.grpc.stub.ClientCalls.blockingUnaryCall(
+          getChannel(), getListCircuitBreakersMethod(), getCallOptions(), request);
+    }
   }
 
   /**
@@ -440,11 +512,23 @@ public final class SystemServiceGrpc {
       return io.grpc.stub.ClientCalls.futureUnaryCall(
           getChannel().newCall(getGetClusterMethod(), getCallOptions()), request);
     }
+
+    /**
+     * <pre>
+     * Returns the circuit breakers of the node: one before each backend that it has. Does not access the backends.
+     * </pre>
+     */
+    public com.google.common.util.concurrent.ListenableFuture<com.catga.system.v1.ListCircuitBreakersResponse> listCircuitBreakers(
+        com.catga.system.v1.ListCircuitBreakersRequest request) {
+      return io.grpc.stub.ClientCalls.futureUnaryCall(
+          getChannel().newCall(getListCircuitBreakersMethod(), getCallOptions()), request);
+    }
   }
 
   private static final int METHODID_GET_SERVER_INFO = 0;
   private static final int METHODID_GET_CLUSTER = 1;
   private static final int METHODID_WATCH_CLUSTER = 2;
+  private static final int METHODID_LIST_CIRCUIT_BREAKERS = 3;
 
   private static final class MethodHandlers<Req, Resp> implements
       io.grpc.stub.ServerCalls.UnaryMethod<Req, Resp>,
@@ -474,6 +558,10 @@ public final class SystemServiceGrpc {
         case METHODID_WATCH_CLUSTER:
           serviceImpl.watchCluster((com.catga.system.v1.WatchClusterRequest) request,
               (io.grpc.stub.StreamObserver<com.catga.system.v1.WatchClusterResponse>) responseObserver);
+          break;
+        case METHODID_LIST_CIRCUIT_BREAKERS:
+          serviceImpl.listCircuitBreakers((com.catga.system.v1.ListCircuitBreakersRequest) request,
+              (io.grpc.stub.StreamObserver<com.catga.system.v1.ListCircuitBreakersResponse>) responseObserver);
           break;
         default:
           throw new AssertionError();
@@ -514,6 +602,13 @@ public final class SystemServiceGrpc {
               com.catga.system.v1.WatchClusterRequest,
               com.catga.system.v1.WatchClusterResponse>(
                 service, METHODID_WATCH_CLUSTER)))
+        .addMethod(
+          getListCircuitBreakersMethod(),
+          io.grpc.stub.ServerCalls.asyncUnaryCall(
+            new MethodHandlers<
+              com.catga.system.v1.ListCircuitBreakersRequest,
+              com.catga.system.v1.ListCircuitBreakersResponse>(
+                service, METHODID_LIST_CIRCUIT_BREAKERS)))
         .build();
   }
 
@@ -565,6 +660,7 @@ public final class SystemServiceGrpc {
               .addMethod(getGetServerInfoMethod())
               .addMethod(getGetClusterMethod())
               .addMethod(getWatchClusterMethod())
+              .addMethod(getListCircuitBreakersMethod())
               .build();
         }
       }

@@ -9,13 +9,19 @@ import com.catga.orders.v1.StreamEventsResponse;
 import com.catga.orders.v1.StreamOrderHistoryRequest;
 import com.catga.orders.v1.StreamOrderHistoryResponse;
 import com.google.protobuf.Message;
+import io.grpc.CallCredentials;
 import io.grpc.ChannelCredentials;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannelBuilder;
+import java.io.IOException;
+import java.io.UncheckedIOException;
+import java.nio.file.Files;
+import java.nio.file.Path;
 import java.time.Duration;
 import java.util.Objects;
 import java.util.function.Consumer;
 import java.util.function.Function;
+import java.util.function.Supplier;
 
 /** What the client adds to the generated stubs: channels, commands that are safe to retry, histories that resume, lists page after page. */
 public final class OrderClient {
@@ -48,6 +54,29 @@ public final class OrderClient {
     public static OrderChannel connect(
             String address, ChannelCredentials credentials, Consumer<? super ManagedChannelBuilder<?>> options) {
         return OrderChannel.open(address, credentials, options);
+    }
+
+    /**
+     * Sends a token with every call of a stub: {@code stub.withCallCredentials(bearer(tokenFile(path)))}. The supplier is asked for each
+     * attempt, so that a token that is renewed is used at once; null or an empty text sends none, and an exception ends the call with
+     * UNAUTHENTICATED. Without TLS the token is sent in plain text.
+     */
+    public static CallCredentials bearer(Supplier<String> token) {
+        return new BearerToken(token);
+    }
+
+    /**
+     * A supplier for {@link #bearer} that reads the token from a file each time. Replace the file by renaming another one to its name, so that
+     * no call reads half of it.
+     */
+    public static Supplier<String> tokenFile(Path path) {
+        return () -> {
+            try {
+                return Files.readString(path).strip();
+            } catch (IOException error) {
+                throw new UncheckedIOException(error);
+            }
+        };
     }
 
     /**

@@ -204,11 +204,11 @@ class FollowTest {
         try (FakeServer fake = new FakeServer(List.of(event("a"), Failure.of(Code.OK)));
                 OrderChannel channel = connect(fake.address());
                 Follow<StreamEventsResponse> follow = follow(channel, ALL)) {
-            List<StreamEventsResponse> came = new ArrayList<>();
+            List<StreamEventsResponse> received = new ArrayList<>();
             for (StreamEventsResponse message : follow) {
-                came.add(message);
+                received.add(message);
             }
-            assertEquals(List.of(event("a")), came);
+            assertEquals(List.of(event("a")), received);
             assertFalse(follow.hasNext());
             assertThrows(NoSuchElementException.class, follow::next);
             assertEquals(1, fake.requests().size());
@@ -222,9 +222,9 @@ class FollowTest {
         try (FakeServer fake = new FakeServer(answer);
                 OrderChannel channel = connect(fake.address());
                 Follow<StreamEventsResponse> follow = follow(channel, ALL)) {
-            List<StreamEventsResponse> came = new ArrayList<>();
+            List<StreamEventsResponse> received = new ArrayList<>();
             List<Throwable> errors = new ArrayList<>();
-            Thread reader = new Thread(() -> follow.forEach(came::add));
+            Thread reader = new Thread(() -> follow.forEach(received::add));
             reader.setUncaughtExceptionHandler((thread, error) -> errors.add(error));
             reader.start();
             while (fake.requests().isEmpty()) {
@@ -234,7 +234,7 @@ class FollowTest {
             follow.cancel();
             reader.join(10_000);
             assertFalse(reader.isAlive());
-            assertEquals(List.of(), came);
+            assertEquals(List.of(), received);
             assertEquals(List.of(), errors);
         }
     }

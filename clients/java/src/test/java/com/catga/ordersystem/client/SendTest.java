@@ -173,10 +173,11 @@ class SendTest {
         }
     }
 
-    /** It gives up when the next wait, of 2 s at the most, would end too late. */
+    /** It gives up when the next wait, of 2 s at the most, would end too late. On a busy machine the last attempt may reach the end of the time. */
     private static void assertTriedForFiveSeconds(long beganNanos, StatusRuntimeException error) {
         Duration took = Duration.ofNanos(System.nanoTime() - beganNanos);
-        assertEquals(Code.UNAVAILABLE, OrderError.of(error).code());
+        Code code = OrderError.of(error).code();
+        assertTrue(code == Code.UNAVAILABLE || code == Code.DEADLINE_EXCEEDED, code::toString);
         assertEquals("", OrderError.of(error).reason());
         assertTrue(took.toMillis() >= 3_000 && took.toMillis() < 25_000, () -> "it took " + took);
     }

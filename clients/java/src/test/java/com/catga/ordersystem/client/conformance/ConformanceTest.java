@@ -34,6 +34,9 @@ class ConformanceTest {
 
     private Path serverIsOf;
 
+    /** With which its scenarios begin. */
+    private String token;
+
     static Object load(Path path) throws IOException {
         try (Reader text = Files.newBufferedReader(path)) {
             return new Yaml(new SafeConstructor(new LoaderOptions())).load(text);
@@ -81,7 +84,7 @@ class ConformanceTest {
 
     private void run(Path path, String name, List<?> steps) throws Exception {
         serve(path);
-        try (ScenarioRun run = new ScenarioRun(server)) {
+        try (ScenarioRun run = new ScenarioRun(server, token)) {
             for (int number = 1; number <= steps.size(); number++) {
                 Map<?, ?> step = (Map<?, ?>) steps.get(number - 1);
                 try {
@@ -101,8 +104,18 @@ class ConformanceTest {
         }
         stop();
         serverIsOf = path;
-        server = new OrderServer(folder, stem(path), argsOf(path));
+        List<String> args = new ArrayList<>(argsOf(path));
+        boolean isAsked = isTrue(path, "identities");
+        if (isAsked || Surroundings.WITH_IDENTITIES) {
+            args.addAll(List.of("--identities", Surroundings.identities(folder).toString()));
+        }
+        token = isAsked || !Surroundings.WITH_IDENTITIES ? "" : Surroundings.ALL_ROLES;
+        server = new OrderServer(folder, stem(path), args);
         server.start();
+    }
+
+    private static boolean isTrue(Path path, String setting) throws IOException {
+        return ((Map<?, ?>) load(path)).get("server") instanceof Map<?, ?> server && Boolean.TRUE.equals(server.get(setting));
     }
 
     private static List<String> argsOf(Path path) throws IOException {

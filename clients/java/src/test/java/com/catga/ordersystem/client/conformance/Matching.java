@@ -13,12 +13,12 @@ import java.util.stream.IntStream;
  * and booleans; null is a field that is not there.
  */
 final class Matching {
-    /** What came is not what the pattern says. */
+    /** The actual value does not match the pattern. */
     static final class Mismatch extends RuntimeException {
         private static final long serialVersionUID = 1;
 
         Mismatch(String path, Object pattern, Object actual) {
-            super("at %s: expected %s, came %s".formatted(path.isEmpty() ? "the top" : path, pattern, actual == null ? "nothing" : actual));
+            super("at %s: expected %s, got %s".formatted(path.isEmpty() ? "the top" : path, pattern, actual == null ? "nothing" : actual));
         }
     }
 

@@ -7,6 +7,7 @@ import com.catga.orders.v1.OrderQueryServiceGrpc;
 import com.catga.system.v1.AdminServiceGrpc;
 import com.catga.system.v1.SystemServiceGrpc;
 import com.google.protobuf.Message;
+import io.grpc.CallCredentials;
 import io.grpc.Channel;
 import io.grpc.health.v1.HealthGrpc;
 import io.grpc.stub.AbstractBlockingStub;
@@ -54,6 +55,11 @@ record Rpc(AbstractBlockingStub<?> stub, Method method) {
     /** The same method with a deadline. */
     Rpc within(Duration deadline) {
         return new Rpc(stub.withDeadlineAfter(deadline), method);
+    }
+
+    /** The same method with the token of its caller. */
+    Rpc with(CallCredentials credentials) {
+        return new Rpc(stub.withCallCredentials(credentials), method);
     }
 
     /** The request of the method, from proto3 JSON. */

@@ -1,5 +1,6 @@
 package com.catga.ordersystem.client.conformance;
 
+import static com.catga.ordersystem.client.OrderClient.bearer;
 import static com.catga.ordersystem.client.OrderClient.connect;
 import static com.catga.ordersystem.client.OrderClient.followEvents;
 import static com.catga.ordersystem.client.OrderClient.followOrder;
@@ -19,6 +20,7 @@ import com.catga.ordersystem.client.conformance.StreamReader.Kind;
 import com.catga.ordersystem.client.server.OrderServer;
 import com.catga.ordersystem.client.server.Surroundings;
 import com.google.protobuf.Message;
+import io.grpc.CallCredentials;
 import io.grpc.Context;
 import io.grpc.StatusRuntimeException;
 import java.time.Duration;
@@ -39,16 +41,18 @@ import java.util.function.Supplier;
 final class ScenarioRun implements AutoCloseable {
     private static final Duration CALL = Duration.ofSeconds(30);
     private static final List<String> KINDS =
-            List.of("call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server");
+            List.of("call", "send", "execute", "stream", "follow", "take", "end", "cancel", "server", "token");
 
     private final OrderServer server;
     private final Variables variables = new Variables();
     private final Matching matching = new Matching(variables);
     private final List<OrderChannel> channels = new ArrayList<>();
     private final Map<String, StreamReader> readers = new HashMap<>();
+    private volatile String token;
 
-    ScenarioRun(OrderServer server) {
+    ScenarioRun(OrderServer server, String token) {
         this.server = server;
+        this.token = token;
         variables.put("run", UUID.randomUUID().toString().replace("-", "").substring(0, 12));
         variables.put("persistence", Surroundings.persistence());
         channels.add(connect(server.address()));
@@ -68,6 +72,7 @@ final class ScenarioRun implements AutoCloseable {
             case "follow" -> follow(step);
             case "take" -> take(step);
             case "end" -> end(step);
+            case "token" -> token = (String) step.get("token");
             case "cancel" -> readers.remove(step.get("cancel")).cancel();
             default -> serverStep((String) step.get("server"));
         }
@@ -77,6 +82,10 @@ final class ScenarioRun implements AutoCloseable {
     public void close() {
         readers.values().forEach(StreamReader::cancel);
         channels.forEach(OrderChannel::close);
+    }
+
+    private CallCredentials credentials() {
+        return bearer(() -> token);
     }
 
     private OrderChannel channel() {
@@ -93,7 +102,7 @@ final class ScenarioRun implements AutoCloseable {
     }
 
     private void unary(Map<?, ?> step, String kind, Caller caller) throws Exception {
-        Rpc rpc = Rpc.find((String) step.get(kind), channel());
+        Rpc rpc = Rpc.find((String) step.get(kind), channel()).with(credentials());
         Message request = rpc.request(step.get("request"));
         Function<Message, Message> call = caller.of(rpc, deadlineOf(step));
         CompletableFuture<Void> started = startLater(step);
@@ -131,28 +140,31 @@ final class ScenarioRun implements AutoCloseable {
 
     private void checkSuccess(Map<?, ?> expected, Message reply) {
         if (expected.containsKey("error")) {
-            throw new AssertionError("expected an error, came " + Json.of(reply));
+            throw new AssertionError("expected an error, got " + Json.of(reply));
         }
         matching.match(expected.containsKey("expect") ? expected.get("expect") : Map.of(), Json.of(reply));
     }
 
     private void checkError(Map<?, ?> expected, OrderError error) {
         if (!expected.containsKey("error")) {
-            throw new AssertionError("expected success, came " + error);
+            throw new AssertionError("expected success, got " + error);
         }
         matching.match(expected.get("error"), Json.of(error));
     }
 
     private void execute(Map<?, ?> step) throws Exception {
-        var call = OrderCommandServiceGrpc.newBlockingV2Stub(channel()).withDeadlineAfter(CALL).executeCommands();
+        var call = OrderCommandServiceGrpc.newBlockingV2Stub(channel())
+                .withCallCredentials(credentials())
+                .withDeadlineAfter(CALL)
+                .executeCommands();
         for (Object request : (List<?>) step.get("execute")) {
             call.write((ExecuteCommandsRequest) Json.parse(request, ExecuteCommandsRequest.newBuilder()));
         }
         call.halfClose();
         Map<?, ?> expected = (Map<?, ?>) step.get("replies");
-        List<String> came = new ArrayList<>();
+        List<String> correlationIds = new ArrayList<>();
         for (ExecuteCommandsResponse reply = call.read(); reply != null; reply = call.read()) {
-            came.add(reply.getCorrelationId());
+            correlationIds.add(reply.getCorrelationId());
             if (!(expected.get(reply.getCorrelationId()) instanceof Map<?, ?> outcome)) {
                 throw new AssertionError("no reply was expected to " + reply.getCorrelationId());
             }
@@ -163,13 +175,13 @@ final class ScenarioRun implements AutoCloseable {
             }
         }
         List<String> wanted = expected.keySet().stream().map(String.class::cast).sorted().toList();
-        if (!came.stream().sorted().toList().equals(wanted)) {
-            throw new AssertionError("replies to " + came);
+        if (!correlationIds.stream().sorted().toList().equals(wanted)) {
+            throw new AssertionError("replies to " + correlationIds);
         }
     }
 
     private void stream(Map<?, ?> step) {
-        Rpc rpc = Rpc.find((String) step.get("stream"), channel());
+        Rpc rpc = Rpc.find((String) step.get("stream"), channel()).with(credentials());
         Message request = rpc.request(step.get("request"));
         Duration deadline = deadlineOf(step);
         Context.CancellableContext context = Context.ROOT.withCancellation();
@@ -184,7 +196,7 @@ final class ScenarioRun implements AutoCloseable {
 
     private void follow(Map<?, ?> step) {
         Message request = Rpc.find((String) step.get("follow"), channel()).request(step.get("request"));
-        var history = OrderHistoryServiceGrpc.newBlockingStub(channel());
+        var history = OrderHistoryServiceGrpc.newBlockingStub(channel()).withCallCredentials(credentials());
         Follow<? extends Message> follow = request instanceof StreamEventsRequest events
                 ? followEvents(history, events)
                 : followOrder(history, (StreamOrderHistoryRequest) request);
@@ -215,7 +227,7 @@ final class ScenarioRun implements AutoCloseable {
     private Item next(Object handle, Kind expected) throws InterruptedException {
         Item item = readers.get(handle).next();
         if (item.kind() != expected) {
-            throw new AssertionError("expected " + expected + ", came " + item);
+            throw new AssertionError("expected " + expected + ", got " + item);
         }
         return item;
     }

@@ -10,7 +10,7 @@ import java.util.concurrent.TimeUnit;
 
 /** Reads a stream in a thread of its own, so that a message can be waited for with a limit. */
 final class StreamReader {
-    /** What came: a message, the end, or an error. */
+    /** What was received: a message, the end, or an error. */
     record Item(Kind kind, Object value) {}
 
     enum Kind {
@@ -39,7 +39,7 @@ final class StreamReader {
     Item next() throws InterruptedException {
         Item item = items.poll(MESSAGE_SECONDS, TimeUnit.SECONDS);
         if (item == null) {
-            throw new AssertionError("nothing came in " + MESSAGE_SECONDS + " s");
+            throw new AssertionError("no message within " + MESSAGE_SECONDS + " s");
         }
         return item;
     }

@@ -5,6 +5,7 @@ import java.net.InetAddress;
 import java.net.ServerSocket;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.nio.file.attribute.PosixFilePermissions;
 import java.util.List;
 
 /** What the tests are told about the machine and the run. */
@@ -14,7 +15,23 @@ public final class Surroundings {
 
     private static final Path ROOT = CLIENT.getParent().getParent();
 
+    /** The key of a caller that may do everything. */
+    public static final String ALL_ROLES = "orderkey_test-only-all------------------------------";
+
+    /** Whether the server identifies its callers in files that do not say so. */
+    public static final boolean WITH_IDENTITIES = "1".equals(System.getenv("CONFORMANCE_IDENTITIES"));
+
     private Surroundings() {}
+
+    /** The callers of the scenarios, in a file that only this user can write. */
+    public static Path identities(Path folder) throws IOException {
+        Path copy = folder.resolve("identities.toml");
+        if (Files.notExists(copy)) {
+            Files.createFile(copy, PosixFilePermissions.asFileAttribute(PosixFilePermissions.fromString("rw-------")));
+            Files.write(copy, Files.readAllBytes(CLIENT.resolveSibling("conformance").resolve("identities.toml")));
+        }
+        return copy;
+    }
 
     /** The persistence under test. */
     public static String persistence() {
