@@ -130,7 +130,7 @@ async fn a_refusal_keeps_the_connection_where_the_body_is_small() {
     let head = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n";
     asking.send(&format!("{head}Expect: 100-continue\r\n\r\n")).await.expect("sent");
     let answer = asking.answer().await.expect("an answer");
-    assert_eq!((answer.status, answer.closes), (429, true), "it is told before it sends");
+    assert_eq!((answer.status, answer.closes), (429, true), "it gets the refusal before it sends");
     store.appends.set(Mode::Works);
     assert!(waiting.join_all().await.into_iter().all(|is_done| is_done), "what was in flight finishes");
     assert_eq!(connection.place_order().await.expect("an answer").status, 201);
@@ -153,7 +153,7 @@ fn bulk_create() -> ExecuteCommandsRequest {
 }
 
 /// The limit of a node that has measured nothing yet, as in src/application/admission.rs.
-const FIRST_LIMIT: usize = 1_024;
+const FIRST_LIMIT: usize = 2_048;
 
 #[tokio::test]
 async fn commands_of_bulk_calls_count_as_others_do_and_wait_a_moment_for_room() {
@@ -161,11 +161,19 @@ async fn commands_of_bulk_calls_count_as_others_do_and_wait_a_moment_for_room() 
     let server = TestServer::start_on(&[("max-in-flight", "5000")], backends, Arc::new(SystemClock)).await;
     store.appends.set(Mode::Hangs);
     let mut calls = Vec::new();
-    // More than the adaptive limit, and less than `--max-in-flight`.
-    for _ in 0..6 {
+    // More than the adaptive limit, and less than `--max-in-flight`. Replies to bulk calls have a budget, which is less.
+    let mut others = JoinSet::new();
+    for _ in 0..8 {
+        let client = server.commands().await;
+        for mut client in std::iter::repeat_n(client, 100) {
+            others.spawn(async move { client.create_order(new_order("customer-1")).await });
+        }
+    }
+    until("they are admitted", async || (*store.appending.borrow() == others.len()).then_some(())).await;
+    for _ in 0..12 {
         calls.push(bulk(&server, 200).await);
     }
-    until("no more are let in", async || (*store.appending.borrow() >= FIRST_LIMIT).then_some(())).await;
+    until("no more are admitted", async || (*store.appending.borrow() >= FIRST_LIMIT).then_some(())).await;
     // A client with few calls is admitted beyond the limit.
     let mut few = server.commands().await;
     let few = tokio::spawn(async move { few.create_order(new_order("customer-1")).await });
@@ -194,8 +202,31 @@ async fn commands_of_bulk_calls_count_as_others_do_and_wait_a_moment_for_room() 
         }
         assert!(matches!(last, Some(Outcome::Success(_))), "{last:?}");
     }
-    assert_eq!(answered, 6 * 201, "each command is answered once");
-    few.await.expect("no panic").expect("it was let in");
+    assert_eq!(answered, 12 * 201, "each command is answered once");
+    few.await.expect("no panic").expect("it was admitted");
+    assert!(others.join_all().await.iter().all(Result::is_ok));
+}
+
+#[tokio::test]
+async fn a_large_command_of_a_bulk_call_takes_the_room_of_many_small_ones() {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[("max-in-flight", "40")], backends, Arc::new(SystemClock)).await;
+    store.appends.set(Mode::Hangs);
+    let (sender, mut replies) = bulk(&server, 0).await;
+    // More than 40 times 16 KiB.
+    let mut large = new_order("customer-1");
+    large.items[0].name = "😀".repeat(200);
+    large.items = vec![large.items[0].clone(); 1_000];
+    let command = Some(Command::CreateOrder(large));
+    sender.send(ExecuteCommandsRequest { command, ..Default::default() }).await.expect("open");
+    until("it is being appended", async || (*store.appending.borrow() == 1).then_some(())).await;
+    let mut commands = server.commands().await;
+    let refused = soon("a refusal", commands.create_order(new_order("customer-1"))).await.expect_err("no room");
+    assert_eq!(crate::support::code_and_reason(&refused), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+    store.appends.set(Mode::Works);
+    let reply = soon("a reply", replies.message()).await.expect("no error").expect("a reply");
+    assert!(matches!(reply.outcome, Some(Outcome::Success(_))), "{:?}", reply.outcome);
+    commands.create_order(new_order("customer-1")).await.expect("there is room again");
 }
 
 #[tokio::test]

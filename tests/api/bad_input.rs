@@ -313,7 +313,7 @@ fn bad_times() -> [Timestamp; 6] {
 }
 
 #[tokio::test]
-async fn a_bad_question_for_orders_is_refused_with_every_violation() {
+async fn an_invalid_query_for_orders_is_refused_with_every_violation() {
     let server = TestServer::start().await;
     let id = server.place_order("customer-1").await.order_id;
     let mut client = server.queries().await;
@@ -352,7 +352,7 @@ async fn a_bad_question_for_orders_is_refused_with_every_violation() {
 }
 
 #[tokio::test]
-async fn a_bad_question_for_a_list_is_refused_with_every_violation() {
+async fn an_invalid_query_for_a_list_is_refused_with_every_violation() {
     let server = TestServer::start().await;
     let mut client = server.queries().await;
     let base = ListOrdersRequest::default;
@@ -405,7 +405,7 @@ async fn a_bad_question_for_a_list_is_refused_with_every_violation() {
 }
 
 #[tokio::test]
-async fn a_bad_question_for_events_is_refused_with_every_violation() {
+async fn an_invalid_query_for_events_is_refused_with_every_violation() {
     let server = TestServer::start().await;
     let id = server.place_order("customer-1").await.order_id;
     let mut client = server.history().await;

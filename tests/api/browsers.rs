@@ -16,7 +16,7 @@ use crate::{
 const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
 
 #[tokio::test]
-async fn a_node_on_loopback_is_served_under_the_names_of_its_machine_at_every_door() {
+async fn a_node_on_loopback_is_served_under_the_names_of_its_machine_by_every_protocol() {
     let rest = Rest::start().await;
     let reply = Reply::of(rest.request(Method::GET, "/orders").header("host", "rebound.example")).await;
     reply.problem(421, "HOST_NOT_ALLOWED");
@@ -74,6 +74,41 @@ async fn a_command_from_a_page_of_another_site_is_refused_with_a_body_or_without
         let path = format!("/orders/{id}/cancel");
         assert_eq!(Reply::of(rest.request(Method::POST, &path).header(name, value)).await.status, 200, "{value}");
     }
+}
+
+#[tokio::test]
+async fn options_executes_nothing_whatever_its_content_type() {
+    let rest = Rest::start().await;
+    let order = new_order("customer-1").encode_to_vec();
+    for content_type in ["application/grpc", "application/grpc-web+proto", "Application/GRPC-Web", "application/json"] {
+        let request = Client::new()
+            .request(Method::OPTIONS, rest.server.url(CREATE))
+            .header("origin", "http://evil.example")
+            .header("content-type", content_type)
+            .body(frame(0, &order));
+        let reply = Reply::of(request).await;
+        assert!(reply.headers.get("grpc-status").is_none(), "{content_type}: {reply:?}");
+    }
+    // Over HTTP/2.
+    let mut connection = PlainConnection::to(&rest.server).await;
+    let body = tonic::body::Body::new(http_body_util::Full::new(bytes::Bytes::from(frame(0, &order))));
+    let request = http::Request::options(CREATE).header("content-type", "application/grpc").body(body);
+    let response = tower::Service::call(&mut connection, request.expect("a request")).await.expect("an answer");
+    assert!(response.headers().get("content-type").is_none_or(|kind| kind != "application/grpc"), "{response:?}");
+    assert_eq!(rest.get("/stats").await.json()["totalOrders"], 0);
+}
+
+#[tokio::test]
+async fn grpc_web_is_answered_whatever_the_case_of_its_content_type() {
+    let rest = Rest::start().await;
+    for content_type in ["Application/GRPC-Web+Proto", "application/grpc-web+proto;charset=utf-8"] {
+        let web = Client::new()
+            .post(rest.server.url(CREATE))
+            .header("content-type", content_type)
+            .body(frame(0, &new_order("customer-1").encode_to_vec()));
+        assert_eq!(web.send().await.expect("an answer").status(), 200, "{content_type}");
+    }
+    assert_eq!(rest.get("/stats").await.json()["totalOrders"], 2);
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ async fn a_new_order_may_be_expected_at_revision_0_only() {
 }
 
 #[tokio::test]
-async fn a_command_for_an_unknown_order_is_not_found_whatever_it_expects() {
+async fn a_command_for_an_unknown_order_is_not_found_whatever_revision_it_expects() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     for step in Step::ALL {

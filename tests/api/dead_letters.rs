@@ -62,7 +62,7 @@ async fn dead_letters_are_listed_page_by_page_the_oldest_first() {
 }
 
 #[tokio::test]
-async fn a_letter_that_goes_away_between_two_pages_makes_none_of_the_rest_be_left_out() {
+async fn a_letter_removed_between_two_pages_does_not_hide_any_of_the_rest() {
     let (server, _, events) = node_with_dead_letters(9).await;
     let mut client = server.admin().await;
     let request = |page_token| ListDeadLettersRequest { handler: "mail".to_owned(), page_size: 3, page_token };
@@ -79,7 +79,7 @@ async fn a_letter_that_goes_away_between_two_pages_makes_none_of_the_rest_be_lef
 }
 
 #[tokio::test]
-async fn a_replayed_letter_is_handled_or_comes_back_and_a_discarded_one_does_not() {
+async fn a_replayed_letter_is_handled_or_returns_and_a_discarded_one_does_not() {
     let (server, mail, events) = node_with_dead_letters(4).await;
     let mut client = server.admin().await;
     let handler = || "mail".to_owned();
@@ -165,7 +165,7 @@ async fn the_program_lists_replays_and_discards_the_dead_letters_of_a_running_no
     mail.reject(|_| false);
     let (code, said, error) = dead_letters(&server, &["replay", "mail", &events[0], "7-7"]).await;
     assert_eq!((code, said.as_str()), (Some(1), "replayed: 1\n"));
-    assert_eq!(error, "error: mail has no dead letters of the other events that were named\n");
+    assert_eq!(error, "error: mail has no dead letters for the other named events\n");
     mail.until_seen(4).await;
     let outcome = dead_letters(&server, &["discard", "mail", &events[1]]).await;
     assert_eq!(outcome, (Some(0), "discarded: 1\n".to_owned(), String::new()));
@@ -176,7 +176,7 @@ async fn the_program_lists_replays_and_discards_the_dead_letters_of_a_running_no
 
     let (code, _, error) = dead_letters(&server, &["list", "nobody"]).await;
     assert_eq!(code, Some(1));
-    assert!(error.contains("there is no handler \"nobody\" here, but order-event-logger, mail"), "{error}");
+    assert!(error.contains("there is no handler \"nobody\"; this node has order-event-logger, mail"), "{error}");
     for wrong in
         [&["list"][..], &["replay", "mail"], &["replay", "mail", "1-1", "--all"], &["discard", "mail", "1_1"], &[]]
     {

@@ -220,7 +220,7 @@ async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_o
     });
     // The replies are not read: the server stops reading commands.
     let mut before = 0;
-    until("the log stands still", async || {
+    until("the log stops growing", async || {
         let head = server.head().await;
         tokio::time::sleep(Duration::from_millis(200)).await;
         let stands = head > 0 && head == std::mem::replace(&mut before, head);
@@ -297,7 +297,7 @@ async fn an_idle_call_ends_with_shutting_down_when_the_node_does() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_busy_call_answers_what_it_has_begun_before_it_ends_with_the_node() {
+async fn a_busy_call_answers_the_commands_it_has_begun_before_it_ends_with_the_node() {
     let mut server = TestServer::start().await;
     let client = server.commands().await;
     let (sender, replies) = open(&client).await;

@@ -146,7 +146,7 @@ impl StoreHooks for TwoServers {
         if *self.connections.borrow() == connection {
             return Ok(());
         }
-        Err(StoreError::Unavailable("another server has taken its place".to_owned()))
+        Err(StoreError::Unavailable("another server has replaced it".to_owned()))
     }
 }
 
@@ -182,7 +182,7 @@ async fn the_retry_of_a_command_that_is_lost_in_between_is_not_answered_with_an_
 }
 
 #[tokio::test]
-async fn a_request_whose_order_is_there_on_both_servers_gets_its_answer() {
+async fn a_request_whose_order_exists_on_both_servers_gets_its_answer() {
     let (server, store) = TwoServers::start().await;
     let mut commands = server.commands().await;
     let first = commands.create_order(order_with("place-1")).await.expect("accepted").into_inner();

@@ -37,7 +37,7 @@ fn assert_is(status: &Status, code: Code, reason: &str) {
 }
 
 #[tokio::test]
-async fn a_store_that_is_out_is_unavailable_with_a_time_to_come_back() {
+async fn a_store_that_is_down_is_unavailable_with_a_retry_delay() {
     let (server, store) = faulty_server(&[]).await;
     let id = server.place_order("customer-1").await.order_id;
     store.appends.set(Mode::Unavailable);
@@ -67,6 +67,32 @@ async fn a_damaged_store_is_data_loss_and_a_full_one_is_exhausted() {
 }
 
 #[tokio::test]
+async fn lists_are_refused_while_they_end_before_damage_of_the_log() {
+    let (server, store) = faulty_server(&[]).await;
+    server.place_order("customer-1").await;
+    let list = async |level| {
+        let consistency = Some(ReadConsistency { level, token: String::new() });
+        let request = ListOrdersRequest { consistency, ..Default::default() };
+        server.queries().await.list_orders(request).await.map(|reply| reply.into_inner().orders.len())
+    };
+    let (eventual, strong) = (1, 3);
+    assert_eq!(list(strong).await.expect("intact"), 1);
+    store.batches.set(Mode::Corrupt);
+    server.place_order("customer-1").await;
+    // It waits for the new order, and does not wait on when the damage is found.
+    let refusal = soon("the answer", list(strong)).await.expect_err("damaged");
+    assert_is(&refusal, Code::DataLoss, "DATA_CORRUPT");
+    for level in [eventual, strong] {
+        let refusal = list(level).await.expect_err("the list lacks an order, and it is known why");
+        assert_is(&refusal, Code::DataLoss, "DATA_CORRUPT");
+    }
+    store.batches.set(Mode::Works);
+    until("the list is whole", async || list(eventual).await.ok().filter(|count| *count == 2)).await;
+    let (status, detail) = server.health("projections").await;
+    assert!(status == "Degraded" && detail.contains("the log is damaged"), "it is remembered: {status} {detail}");
+}
+
+#[tokio::test]
 async fn an_unknown_outcome_is_reported_and_the_retry_finds_the_effect() {
     let (server, store) = faulty_server(&[]).await;
     let client = server.commands().await;
@@ -81,7 +107,7 @@ async fn an_unknown_outcome_is_reported_and_the_retry_finds_the_effect() {
 }
 
 #[tokio::test]
-async fn where_every_new_id_is_taken_a_create_is_refused_for_now_and_nothing_is_called_damaged() {
+async fn if_every_new_id_is_in_use_a_create_is_unavailable_and_no_damage_is_reported() {
     let (server, store) = faulty_server(&[]).await;
     let mut client = server.commands().await;
     store.answer.send_replace(AppendAnswer::Taken);
@@ -215,7 +241,7 @@ async fn breaker_state(server: &TestServer) -> String {
 }
 
 #[tokio::test]
-async fn the_circuit_breaker_opens_when_the_store_is_out_and_closes_when_it_is_back() {
+async fn the_circuit_breaker_opens_when_the_store_is_down_and_closes_when_it_is_back() {
     let (server, store) = faulty_server(&[]).await;
     let mut client = server.commands().await;
     let id = server.place_order("customer-1").await.order_id;

@@ -88,7 +88,7 @@ async fn an_order_on_another_node_is_as_fresh_as_the_token_though_its_read_model
 }
 
 #[tokio::test]
-async fn over_rest_the_token_goes_by_its_header() {
+async fn over_rest_the_token_is_in_a_header() {
     let (writer, reader, log) = two_nodes().await;
     let (writer, reader) = (Rest::of(writer), Rest::of(reader));
     log.log.set(Mode::Hangs);

@@ -1,4 +1,4 @@
-//! gRPC health: every component that can fail does, and every caller and watcher is told.
+//! gRPC health: every component that can fail does, and every caller and watcher sees it.
 
 use std::sync::Arc;
 

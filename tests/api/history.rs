@@ -96,7 +96,7 @@ async fn the_history_of_an_order_has_every_event_in_order() {
 /// Otherwise nothing would arrive for long, and then not the events that the reader missed: the case after a log was restored to an earlier
 /// state.
 #[tokio::test]
-async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached() {
+async fn a_history_does_not_resume_after_a_revision_that_the_order_has_not_reached() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     let order = order_after(&client, "customer-1", &[Step::Pay]).await.order_id;
@@ -119,7 +119,7 @@ async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached
 }
 
 #[tokio::test]
-async fn a_follower_of_an_order_is_told_once_that_it_has_caught_up_and_then_sees_what_comes() {
+async fn a_follower_of_an_order_gets_one_caught_up_message_and_then_new_events() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     let order = order_after(&client, "customer-1", &[Step::Pay]).await;
@@ -187,7 +187,7 @@ async fn a_follower_from_now_sees_only_later_events() {
 }
 
 #[tokio::test]
-async fn a_follower_is_told_once_that_it_has_caught_up() {
+async fn a_follower_gets_one_caught_up_message() {
     let server = TestServer::start().await;
     for _ in 0..3 {
         server.place_order("customer-1").await;
@@ -298,7 +298,7 @@ async fn a_heartbeat_carries_a_cursor_past_filtered_events() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_log_is_told_apart() {
+async fn a_cursor_of_another_log_has_its_own_reason() {
     let (one, other) = (TestServer::start().await, TestServer::start().await);
     one.place_order("customer-1").await;
     let cursor = all_events(&one.history().await, StreamEventsRequest::default()).await[0].1.clone();

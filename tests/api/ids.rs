@@ -30,7 +30,7 @@ async fn an_id_comes_as_text_and_as_a_number_and_tells_where_it_is_from() {
 }
 
 #[tokio::test]
-async fn as_many_ids_as_asked_for_come_in_growing_order() {
+async fn the_requested_number_of_ids_comes_in_growing_order() {
     let server = TestServer::start().await;
     let mut ids = server.ids().await;
     for count in [1, 2, 5_000, 100_000] {
@@ -111,7 +111,7 @@ async fn a_stream_of_ids_out_of_bounds_is_refused_with_every_reason() {
 }
 
 #[tokio::test]
-async fn text_that_is_no_id_is_refused() {
+async fn text_that_is_not_an_id_is_refused() {
     let server = TestServer::start().await;
     let mut ids = server.ids().await;
     for id in ["", "0", "-1", "01", "1e3", "9223372036854775808", "99999999999999999999", "id", " 1", "１"] {

@@ -51,7 +51,7 @@ async fn one_request_more_than_may_be_in_flight_is_shed_at_once() {
 }
 
 #[tokio::test]
-async fn a_client_that_gives_up_frees_its_place() {
+async fn a_client_that_cancels_frees_its_permit() {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[("max-in-flight", "1")], backends, Arc::new(SystemClock)).await;
     let mut client = server.commands().await;
@@ -64,7 +64,7 @@ async fn a_client_that_gives_up_frees_its_place() {
 }
 
 #[tokio::test]
-async fn one_call_more_than_a_connection_may_have_waits_for_a_place() {
+async fn one_call_more_than_a_connection_may_have_waits_for_a_permit() {
     let server = TestServer::start_with(&[("max-concurrent-streams", "2")]).await;
     let channel = server.channel().await;
     let mut history =

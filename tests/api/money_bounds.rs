@@ -231,7 +231,7 @@ async fn orders_at_the_bounds_are_exact_or_refused_and_so_are_their_sums() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prices_that_no_currency_holds_are_refused_at_both_doors() {
+async fn prices_that_no_currency_holds_are_refused_by_both_apis() {
     let rest = Rest::start().await;
     let client = rest.server.commands().await;
     for (code, decimals) in CURRENCIES {
@@ -303,7 +303,10 @@ fn stored(number: u64, code: &str, minor: i64) -> Commit {
         at: Timestamp::from_micros(1_700_000_000_000_000),
         change: Change::Created { items, shipping_address: None },
     };
-    let bytes: Bytes = codec::encode(&event, Record { revision: 1, request_id: None, actor: None });
+    let bytes: Bytes = codec::encode(
+        &event,
+        Record { revision: 1, request_id: None, actor: None, on_behalf_of: None, traceparent: None },
+    );
     let expected = ExpectedRevision::NoStream;
     Commit { id: CommitId::random(), stream: StreamId(number), expected, request: None, events: vec![bytes] }
 }

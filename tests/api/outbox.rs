@@ -1,11 +1,10 @@
 //! The outbox relay: its guarantees wherever it is stopped, and the state that it reports.
 
+mod doubles;
+
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, Mutex, atomic::Ordering::SeqCst},
     time::Duration,
 };
 
@@ -17,174 +16,29 @@ use ordersystem::{
     node::Backends,
     ports::{
         backoff::Backoff,
-        checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
         clock::{Clock, ManualClock, SystemClock},
         event_store::{Direction, EventStore, Position, StoreError, StoredEvent},
-        message_bus::{BusError, Consumer, DeadLetter, EventId, Message, MessageBus, VolatileMessages},
+        message_bus::{EventId, Message, MessageBus},
     },
     processors::{
         handlers::{EventHandler, HandlerError, ReceivedEvent, Subscription, SubscriptionDeps, SubscriptionOptions},
         outbox::{OutboxDeps, OutboxOptions, OutboxRelay},
+        owners::Owners,
     },
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use self::doubles::{POINTS, Point, Recorder, Trap, Trapped};
 
 use crate::{
     faulty::{FaultyBus, FaultyStore, Mode},
     support::{
         Meta, PATIENCE, Step, TestServer, give,
-        intercepted::{BusHooks, Intercepted, StoreHooks},
+        intercepted::{Intercepted, StoreHooks},
         until,
     },
 };
-
-/// A step of the relay at which its process may end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Point {
-    BeforeRead,
-    AfterRead,
-    BeforePublish,
-    AmidPublish,
-    AfterPublish,
-    BeforeCheckpoint,
-    AfterCheckpoint,
-}
-
-const POINTS: [Point; 7] = [
-    Point::BeforeRead,
-    Point::AfterRead,
-    Point::BeforePublish,
-    Point::AmidPublish,
-    Point::AfterPublish,
-    Point::BeforeCheckpoint,
-    Point::AfterCheckpoint,
-];
-
-/// Blocks the caller that passes a point for the n-th time, forever; the test then drops it, as kill -9 would.
-#[derive(Debug)]
-struct Trap {
-    point: Point,
-    passes_left: AtomicUsize,
-    sprung: Notify,
-}
-
-impl Trap {
-    fn new(point: Point, passes: usize) -> Arc<Self> {
-        Arc::new(Self { point, passes_left: AtomicUsize::new(passes), sprung: Notify::new() })
-    }
-
-    /// Whether the process ends here.
-    fn is_sprung_at(&self, point: Point) -> bool {
-        let springs = |left: usize| left.checked_sub(1);
-        point == self.point && self.passes_left.fetch_update(SeqCst, SeqCst, springs).is_err()
-    }
-
-    async fn pass(&self, point: Point) {
-        if self.is_sprung_at(point) {
-            self.sprung.notify_one();
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// The dependencies of the relay, one of them with a trap.
-#[derive(Debug)]
-struct Trapped<T: ?Sized> {
-    trap: Arc<Trap>,
-    inner: Arc<T>,
-}
-
-#[async_trait]
-impl StoreHooks for Trapped<dyn EventStore> {
-    fn inner(&self) -> &dyn EventStore {
-        &*self.inner
-    }
-
-    async fn read_log(
-        &self,
-        from: Position,
-        direction: Direction,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.trap.pass(Point::BeforeRead).await;
-        let read = self.inner.read_log(from, direction, max_events).await;
-        self.trap.pass(Point::AfterRead).await;
-        read
-    }
-}
-
-#[async_trait]
-impl CheckpointStore for Trapped<dyn CheckpointStore> {
-    async fn load(&self, name: &str) -> Result<Option<Checkpoint>, CheckpointError> {
-        self.inner.load(name).await
-    }
-    async fn save(&self, name: &str, checkpoint: Checkpoint) -> Result<(), CheckpointError> {
-        self.trap.pass(Point::BeforeCheckpoint).await;
-        self.inner.save(name, checkpoint).await?;
-        self.trap.pass(Point::AfterCheckpoint).await;
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl BusHooks for Trapped<dyn MessageBus> {
-    fn inner(&self) -> &dyn MessageBus {
-        &*self.inner
-    }
-
-    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
-        self.trap.pass(Point::BeforePublish).await;
-        if self.trap.is_sprung_at(Point::AmidPublish) {
-            self.inner.publish(&messages[..messages.len() / 2]).await?;
-            self.trap.sprung.notify_one();
-            std::future::pending::<()>().await;
-        }
-        self.inner.publish(messages).await?;
-        self.trap.pass(Point::AfterPublish).await;
-        Ok(())
-    }
-}
-
-/// A bus outside the process: it records the messages that it accepts, and keeps them whatever happens to the relay.
-#[derive(Debug, Default)]
-struct Recorder {
-    accepted: Mutex<Vec<Message>>,
-    largest_publish: AtomicUsize,
-}
-
-#[async_trait]
-impl MessageBus for Recorder {
-    fn kind(&self) -> &'static str {
-        "recorder"
-    }
-    async fn publish(&self, messages: &[Message]) -> Result<(), BusError> {
-        self.largest_publish.fetch_max(messages.len(), SeqCst);
-        self.accepted.lock().unwrap().extend_from_slice(messages);
-        Ok(())
-    }
-    fn oldest_unpersisted(&self, _consumers: &[String]) -> VolatileMessages {
-        VolatileMessages::Nothing
-    }
-    async fn consumer(&self, _name: &str) -> Result<Box<dyn Consumer>, BusError> {
-        Err(BusError::UnknownConsumer)
-    }
-    async fn remove_consumer(&self, _name: &str) -> Result<(), BusError> {
-        Ok(())
-    }
-    async fn dead_letters(&self, _name: &str, _max: usize) -> Result<Vec<DeadLetter>, BusError> {
-        Ok(Vec::new())
-    }
-    async fn replay(&self, _name: &str, _events: &[EventId]) -> Result<usize, BusError> {
-        Ok(0)
-    }
-    async fn discard(&self, _name: &str, _events: &[EventId]) -> Result<usize, BusError> {
-        Ok(0)
-    }
-    async fn check(&self) -> Result<(), BusError> {
-        Ok(())
-    }
-}
 
 /// A log of `orders` orders with three events each, written by the service; returns its last position.
 async fn log_of(orders: usize) -> (Arc<dyn EventStore>, Position) {
@@ -225,6 +79,7 @@ fn parts(store: &Arc<dyn EventStore>, bus: &Arc<dyn MessageBus>, consumers: &[&s
         checkpoints: Arc::new(MemoryCheckpointStore::new()),
         leases: Arc::new(MemoryLeaseStore::new()),
         node: "node-1".to_owned(),
+        owners: Arc::new(Owners::new(Arc::new(SystemClock))),
     }
 }
 
@@ -317,7 +172,12 @@ impl EventHandler for Durable {
 fn process(handler: &Arc<Durable>) -> (Arc<dyn MessageBus>, tokio::task::JoinHandle<()>) {
     let bus: Arc<dyn MessageBus> = Arc::new(MemoryMessageBus::default());
     let leases = Arc::new(MemoryLeaseStore::new());
-    let parts = SubscriptionDeps { bus: Arc::clone(&bus), leases, node: "node-1".to_owned() };
+    let parts = SubscriptionDeps {
+        bus: Arc::clone(&bus),
+        leases,
+        node: "node-1".to_owned(),
+        owners: Arc::new(Owners::new(Arc::new(SystemClock))),
+    };
     let options = SubscriptionOptions {
         batch_size: 3,
         max_attempts: u32::MAX,
@@ -481,7 +341,7 @@ const AGE: &str = "ordersystem_outbox_oldest_pending_seconds";
 const LAG: &str = "ordersystem_outbox_lag_positions";
 
 #[tokio::test]
-async fn the_age_of_the_oldest_pending_event_grows_on_every_node_while_the_relay_stands_still() {
+async fn the_age_of_the_oldest_pending_event_grows_on_every_node_while_the_relay_is_stalled() {
     let (mut backends, bus) = FaultyBus::backends();
     backends.is_shared = true;
     let owner = TestServer::start_on(&[("node-id", "owner")], backends.clone(), Arc::new(SystemClock)).await;

@@ -92,7 +92,7 @@ async fn an_order_can_be_seen_at_every_revision_and_time() {
 }
 
 #[tokio::test]
-async fn a_moment_that_the_order_has_not_had_is_not_found() {
+async fn a_moment_before_the_order_existed_is_not_found() {
     let (server, _clock) = server_with_clock().await;
     let id = server.place_order("customer-1").await.order_id;
     let queries = server.queries().await;
@@ -108,7 +108,7 @@ async fn a_moment_that_the_order_has_not_had_is_not_found() {
 }
 
 #[tokio::test]
-async fn many_orders_come_in_the_sequence_asked_for() {
+async fn many_orders_come_in_the_requested_sequence() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     let first = order_after(&client, "customer-1", &[Step::Pay]).await;

@@ -23,7 +23,7 @@ async fn rebuild_from_outside(server: &TestServer, more: &[&str]) -> (Option<i32
 }
 
 #[tokio::test]
-async fn a_rebuild_tells_how_far_it_is_until_it_is_done() {
+async fn a_rebuild_reports_its_progress_until_it_is_done() {
     let server = TestServer::start().await;
     for _ in 0..20 {
         server.place_order("c").await;
@@ -52,10 +52,10 @@ async fn a_running_rebuild_is_joined_and_ends_with_the_node() {
     server.place_order("c").await;
     store.log.set(Mode::Hangs);
     let mut first = server.admin().await.rebuild_projections(RebuildProjectionsRequest {}).await.unwrap().into_inner();
-    let state = soon("news", first.message()).await.unwrap().expect("it goes on");
+    let state = soon("news", first.message()).await.unwrap().expect("it continues");
     assert!(!state.joined && state.phase() == RebuildPhase::Reading);
     let mut second = server.admin().await.rebuild_projections(RebuildProjectionsRequest {}).await.unwrap().into_inner();
-    assert!(soon("news", second.message()).await.unwrap().expect("it goes on").joined);
+    assert!(soon("news", second.message()).await.unwrap().expect("it continues").joined);
     let stopping = server.stop();
     let ended = async {
         loop {

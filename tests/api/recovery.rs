@@ -35,7 +35,7 @@ async fn metric(rest: &Rest, name: &str) -> f64 {
 }
 
 #[tokio::test]
-async fn an_outbox_that_panicked_is_started_again_and_publishes_what_it_has_missed() {
+async fn an_outbox_that_panicked_is_restarted_and_publishes_the_missed_events() {
     let (backends, bus) = FaultyBus::backends();
     let rest = Rest::of(TestServer::start_on(&[], backends, Arc::new(SystemClock)).await);
     bus.publishing.set(Mode::Panics);
@@ -51,7 +51,7 @@ async fn an_outbox_that_panicked_is_started_again_and_publishes_what_it_has_miss
 }
 
 #[tokio::test]
-async fn a_projection_that_panicked_is_started_again_and_skips_nothing() {
+async fn a_projection_that_panicked_is_restarted_and_skips_nothing() {
     let (backends, store) = FaultyStore::backends();
     let rest = Rest::of(TestServer::start_on(&[], backends, Arc::new(SystemClock)).await);
     store.log.set(Mode::Panics);

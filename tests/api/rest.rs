@@ -71,10 +71,7 @@ impl Rest {
         if let Some(id) = last_event_id {
             request = request.header("Last-Event-ID", id);
         }
-        let response = request.send().await.expect("a reply");
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Sse { response, buffer: String::new() }
+        Sse::of(request.send().await.expect("a reply"))
     }
 }
 
@@ -139,6 +136,13 @@ pub struct Block {
 }
 
 impl Sse {
+    /// The stream of a reply.
+    pub fn of(response: Response) -> Self {
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self { response, buffer: String::new() }
+    }
+
     /// The next block that has data; `None` at the end of the stream.
     pub async fn next(&mut self) -> Option<Block> {
         loop {
@@ -158,7 +162,7 @@ impl Sse {
     /// The next block that is an event of an order.
     pub async fn event(&mut self) -> (String, Value) {
         loop {
-            let block = self.next().await.expect("the stream goes on");
+            let block = self.next().await.expect("the stream continues");
             if block.event.is_empty() {
                 return (block.id, serde_json::from_str(&block.data).expect("JSON"));
             }

@@ -178,7 +178,7 @@ async fn the_actor_of_a_command_is_in_the_history() {
 }
 
 #[tokio::test]
-async fn ids_come_one_or_many_and_can_be_taken_apart() {
+async fn ids_come_one_or_many_and_can_be_parsed() {
     let rest = Rest::start_with(&[("datacenter-id", "3"), ("worker-id", "7")]).await;
     let ids = rest.get("/api/id?count=1000").await.json();
     assert_eq!(
@@ -199,20 +199,35 @@ async fn a_browser_is_sent_to_the_dashboard_which_loads_nothing_from_outside() {
         Reply::of(rest.request(Method::GET, "/").header("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"))
             .await;
     assert_eq!((root.status.as_u16(), root.header("location")), (302, "/dashboard"));
-    for (path, kind) in [
-        ("/dashboard", "text/html"),
-        ("/dashboard/dashboard.js", "text/javascript"),
-        ("/dashboard/dashboard.css", "text/css"),
-    ] {
+    for (path, kind) in
+        [("/dashboard", "text/html"), ("/dashboard/main.js", "text/javascript"), ("/dashboard/console.css", "text/css")]
+    {
         let file = rest.get(path).await;
         assert!(file.status == 200 && file.header("content-type").starts_with(kind), "{path}");
-        assert!(file.header("content-security-policy").starts_with("default-src 'none'"));
-        assert!(!file.text.contains("://") && !file.text.contains("innerHTML"), "{path}");
+        let policy = file.header("content-security-policy");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self';"), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(!file.text.contains("src=\"http") && !file.text.contains("url("), "{path}");
     }
 }
 
 #[tokio::test]
-async fn a_node_that_drains_says_so_and_when_to_come_back() {
+async fn a_browser_that_has_a_file_of_the_console_is_not_sent_it_again() {
+    let rest = Rest::start().await;
+    let file = rest.get("/dashboard/main.js").await;
+    let tag = file.header("etag");
+    let again = Reply::of(rest.request(Method::GET, "/dashboard/main.js").header("If-None-Match", tag)).await;
+    assert_eq!((again.status.as_u16(), again.text.as_str()), (304, ""));
+    assert_eq!(again.header("etag"), tag);
+    let other = Reply::of(rest.request(Method::GET, "/dashboard/text.js").header("If-None-Match", tag)).await;
+    assert_eq!(other.status, 200);
+    let compressed = Reply::of(rest.request(Method::GET, "/dashboard/main.js").header("Accept-Encoding", "gzip")).await;
+    assert_eq!(compressed.header("content-encoding"), "gzip");
+    assert_eq!(file.header("vary"), "accept-encoding");
+}
+
+#[tokio::test]
+async fn a_draining_node_reports_it_with_a_retry_delay() {
     let mut rest = Rest::start().await;
     let id = rest.order("c").await;
     rest.server.shutdown.cancel();

@@ -15,7 +15,7 @@ async fn the_document_and_the_router_have_the_same_routes() {
     let document = rest.get("/openapi.json").await.json();
     assert_eq!(document["openapi"], "3.1.0");
     let documented: BTreeSet<_> = document["paths"].as_object().expect("paths").keys().cloned().collect();
-    let served: BTreeSet<_> = ordersystem::server::dispatch::paths().into_iter().collect();
+    let served: BTreeSet<_> = ordersystem::server::paths().into_iter().collect();
     assert_eq!(documented, served);
     for path in served {
         for method in METHODS {
@@ -115,18 +115,49 @@ async fn replies_have_the_status_the_headers_and_the_shape_that_the_document_pro
         ("/api/id/{id}", "/api/id/x"),
         ("/openapi.json", "/openapi.json"),
         ("/swagger", "/swagger"),
+        ("/swagger/", "/swagger/"),
         ("/swagger/{file}", "/swagger/index.html"),
         ("/swagger/{file}", "/swagger/swagger-ui.css"),
         ("/swagger/{file}", "/swagger/swagger-initializer.js"),
         ("/swagger/{file}", "/swagger/favicon-32x32.png"),
         ("/swagger/{file}", "/swagger/x"),
         ("/dashboard", "/dashboard"),
-        ("/dashboard/{file}", "/dashboard/dashboard.css"),
+        ("/dashboard/", "/dashboard/"),
+        ("/dashboard/{file}", "/dashboard/console.css"),
+        ("/dashboard/{file}", "/dashboard/index.html"),
         ("/dashboard/{file}", "/dashboard/x"),
-        ("/dashboard/{file}", "/dashboard/dashboard.js"),
+        ("/dashboard/{file}", "/dashboard/main.js"),
     ] {
         check(&document, "get", template, &rest.get(path).await);
     }
+}
+
+#[tokio::test]
+async fn the_examples_of_the_document_are_accepted() {
+    let rest = Rest::start().await;
+    let document = rest.get("/openapi.json").await.json();
+    let example = |path: &str| {
+        let body = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"]["example"];
+        assert!(body.is_object(), "{path} has no example");
+        body.clone()
+    };
+    for actions in [&["pay", "ship", "deliver"][..], &["cancel"]] {
+        let placed = rest.post("/orders", &example("/orders")).await;
+        assert_eq!(placed.status, 201, "{placed:?}");
+        let id = placed.string("orderId");
+        for action in actions {
+            let body = example(&format!("/orders/{{id}}/{action}"));
+            let done = rest.post(&format!("/orders/{id}/{action}"), &body).await;
+            assert_eq!(done.status, 200, "{action}: {done:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn swagger_ui_fits_a_phone() {
+    let rest = Rest::start().await;
+    let page = rest.get("/swagger/index.html").await;
+    assert_eq!(page.text.matches("<meta name=\"viewport\" content=\"width=device-width").count(), 1, "{page:?}");
 }
 
 /// Asserts that the reply is one of those that the document lists for `method` of `path`.

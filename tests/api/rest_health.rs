@@ -89,6 +89,9 @@ impl ReadModel for Fragile<dyn ReadModel> {
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError> {
         self.inner.totals().await
     }
+    async fn customer_totals(&self, customer: &str) -> Result<Vec<Totals>, ReadModelError> {
+        self.inner.customer_totals(customer).await
+    }
     async fn clear(&self) -> Result<(), ReadModelError> {
         self.inner.clear().await
     }
@@ -119,7 +122,7 @@ async fn health_once_failed(rest: &Rest, check: &str) -> (u16, Value) {
 }
 
 #[tokio::test]
-async fn a_store_out_of_reach_makes_the_node_unhealthy_and_not_ready_but_not_dead() {
+async fn an_unreachable_store_makes_the_node_unhealthy_and_not_ready_but_live() {
     let outage = Outage::default();
     let memory = Backends::memory();
     let store = Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.store) };
@@ -143,7 +146,7 @@ async fn a_store_out_of_reach_makes_the_node_unhealthy_and_not_ready_but_not_dea
 }
 
 #[tokio::test]
-async fn a_bus_out_of_reach_makes_the_node_unhealthy_and_the_outbox_with_it() {
+async fn an_unreachable_bus_makes_the_node_and_its_outbox_unhealthy() {
     let outage = Outage::default();
     let memory = Backends::memory();
     let bus = Fragile { outage: Arc::clone(&outage), inner: Arc::clone(&memory.bus) };
@@ -203,7 +206,7 @@ impl BusHooks for NoConsumers {
 }
 
 #[tokio::test]
-async fn a_clock_far_behind_the_issued_ids_lets_only_new_ids_wait_and_the_wait_is_said() {
+async fn a_clock_far_behind_the_issued_ids_delays_only_new_ids_and_the_wait_is_reported() {
     let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
     let settings = [("worker-id", "0")];
     let server = TestServer::start_on(&settings, Backends::memory(), Arc::clone(&clock) as Arc<dyn Clock>).await;
@@ -229,7 +232,7 @@ async fn a_clock_far_behind_the_issued_ids_lets_only_new_ids_wait_and_the_wait_i
 }
 
 #[tokio::test]
-async fn a_node_that_was_given_no_worker_number_leaves_one_that_is_ahead_of_its_clock() {
+async fn a_node_without_a_pinned_worker_number_leaves_one_that_is_ahead_of_its_clock() {
     let clock = Arc::new(ManualClock::new(SystemClock.now_micros()));
     let server = TestServer::start_on(&[], Backends::memory(), Arc::clone(&clock) as Arc<dyn Clock>).await;
     let rest = Rest::of(server);
@@ -267,7 +270,7 @@ async fn a_silent_store_is_answered_with_504_and_one_request_too_many_with_429()
 }
 
 #[tokio::test]
-async fn a_log_that_grows_while_its_end_is_looked_for_is_not_taken_for_a_shorter_one() {
+async fn a_log_that_grows_while_its_end_is_read_is_not_mistaken_for_a_shorter_one() {
     let (backends, store) = FaultyStore::backends();
     let rest = Rest::of(TestServer::start_on(&[], backends, Arc::new(SystemClock)).await);
     until("ready", async || (rest.get("/health/ready").await.status == 200).then_some(())).await;

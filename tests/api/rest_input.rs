@@ -80,7 +80,7 @@ async fn a_price_is_exact_or_refused() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_no_json_object_in_utf_8_is_refused() {
+async fn a_body_that_is_not_a_json_object_in_utf_8_is_refused() {
     let rest = Rest::start().await;
     for body in ["", "{", "[]", "null", "\"x\"", "{} x", "{\"a\":1,}", "{\"customerId\":\"c\"", "\u{feff}{}"] {
         assert_eq!(Reply::of(rest.posting("/orders", body)).await.violations(), ["body"], "{body:?}");
@@ -221,7 +221,7 @@ async fn random_bytes_to_every_route_never_harm_the_service() {
     let rest = Rest::start().await;
     let id = rest.order("c").await;
     for round in 0..20 {
-        for path in ordersystem::server::dispatch::paths() {
+        for path in ordersystem::server::paths() {
             let mut path = path.replace("{id}", if random.bool() { &id } else { "%00%F0x" }).replace("{file}", "..%2f");
             if random.bool() {
                 path.push_str(

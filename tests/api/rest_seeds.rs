@@ -99,7 +99,10 @@ async fn the_examples_of_catga_distributed_work_as_written() {
     assert_eq!(metrics.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     assert!(metrics.text.contains("ordersystem_requests_total{operation=\"CreateOrder\",outcome=\"success\"} 1"));
 
-    assert_eq!(rest.get("/swagger").await.header("location"), "/swagger/index.html");
+    for path in ["/swagger", "/swagger/"] {
+        assert_eq!(rest.get(path).await.header("location"), "/swagger/index.html", "{path}");
+    }
+    assert_eq!(rest.get("/dashboard/").await.text, rest.get("/dashboard").await.text);
     let page = rest.get("/swagger/index.html").await;
     assert!(page.status == 200 && page.header("content-type").starts_with("text/html"), "{page:?}");
     assert!(!page.text.contains("http://") && !page.text.contains("https://"), "{}", page.text);

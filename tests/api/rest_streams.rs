@@ -95,7 +95,7 @@ async fn pages_follow_each_other_without_gap_or_repetition() {
 }
 
 #[tokio::test]
-async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached() {
+async fn a_history_does_not_resume_after_a_revision_that_the_order_has_not_reached() {
     let rest = Rest::start().await;
     let id = delivered(&rest, "c").await;
     let path = format!("/orders/{id}/history");
@@ -109,7 +109,7 @@ async fn a_history_does_not_go_on_from_a_revision_that_the_order_has_not_reached
 }
 
 #[tokio::test]
-async fn a_cursor_of_another_log_is_told_apart() {
+async fn a_cursor_of_another_log_has_its_own_reason() {
     let (rest, other) = (Rest::start().await, Rest::start().await);
     let id = rest.order("c").await;
     let cursor =
@@ -119,7 +119,7 @@ async fn a_cursor_of_another_log_is_told_apart() {
 }
 
 #[tokio::test]
-async fn a_page_refuses_the_header_that_only_streams_heed() {
+async fn a_page_refuses_the_header_that_only_streams_use() {
     let rest = Rest::start().await;
     let id = rest.order("c").await;
     for path in ["/events".to_owned(), format!("/orders/{id}/history")] {
@@ -129,7 +129,7 @@ async fn a_page_refuses_the_header_that_only_streams_heed() {
 }
 
 #[tokio::test]
-async fn a_stream_ends_with_a_word_to_reconnect_when_the_node_drains() {
+async fn a_stream_ends_with_a_status_to_reconnect_when_the_node_drains() {
     let mut rest = Rest::start().await;
     let id = rest.order("c").await;
     let mut streams = [rest.listen("/events", None).await, rest.listen(&format!("/orders/{id}/history"), None).await];

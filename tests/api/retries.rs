@@ -93,7 +93,7 @@ async fn a_request_id_with_another_payload_is_refused() {
 }
 
 #[tokio::test]
-async fn orders_have_request_ids_of_their_own() {
+async fn each_order_has_its_own_request_ids() {
     let server = TestServer::start().await;
     let client = server.commands().await;
     for _ in 0..2 {

@@ -7,14 +7,16 @@ use ordersystem::{
     node::{App, Backends, NodeBuilder},
     ports::message_bus::EventId,
     processors::handlers::{EventHandler, HandlerError, ReceivedEvent},
+    proto::catga::system::v1::GetClusterRequest,
 };
+use serde_json::json;
 
 use crate::{
     outbox::metric,
     support::{Meta, Step, TestServer, config, give, until},
 };
 
-/// Records the events that it gets, and rejects those that it is told to.
+/// Records the events that it gets, and rejects the selected ones.
 pub struct Noting {
     name: &'static str,
     pub seen: Mutex<Vec<EventId>>,
@@ -92,11 +94,11 @@ async fn every_handler_of_an_embedding_program_gets_every_event_and_is_seen_by_i
 async fn handlers_with_the_same_name_or_none_are_refused_at_the_start() {
     let long = "x".repeat(116).leak();
     for (names, expected) in [
-        (["mail", "mail"], "two handlers have the name mail"),
-        (["mail", "order-event-logger"], "two handlers have the name order-event-logger"),
-        (["mail", ""], "the name of a handler is"),
-        (["mail", "a b"], "the name of a handler is"),
-        (["mail", long], "the name of a handler is"),
+        (["mail", "mail"], "two handlers are named mail"),
+        (["mail", "order-event-logger"], "two handlers are named order-event-logger"),
+        (["mail", ""], "invalid handler name"),
+        (["mail", "a b"], "invalid handler name"),
+        (["mail", long], "invalid handler name"),
     ] {
         let setup = names
             .iter()
@@ -143,6 +145,40 @@ async fn one_node_handles_and_the_other_stands_by_in_good_health() {
     assert_eq!(of_second.seen.lock().unwrap().len(), 0);
     assert_eq!(metric(&second, "ordersystem_subscription_active{handler=\"mail\"}").await, Some(0.0));
     assert_eq!(first.health("subscriptions").await.0, "Healthy");
+}
+
+#[tokio::test]
+async fn a_node_tells_which_roles_were_taken_over_and_from_whom() {
+    let ((mut first, _), (second, _)) = two_nodes().await;
+    let mut system = second.system().await;
+    let mut takeovers = async || {
+        let reply = system.get_cluster(GetClusterRequest {}).await.expect("answered").into_inner();
+        reply.cluster.expect("a cluster").takeovers
+    };
+    let roles = ["outbox", "subscription-mail", "subscription-order-event-logger"];
+    until("standing by", async || {
+        let (handling, publishing) = (second.health("subscriptions").await.1, second.health("outbox").await.1);
+        handling.matches("standing by: node-0-1").count() == 2 && publishing.contains("standing by: node-0-1")
+    })
+    .await;
+    assert_eq!(takeovers().await, [], "it has seen no change");
+    first.stop().await.expect("in time");
+    let found = until("all roles are taken over", async || {
+        let found = takeovers().await;
+        (found.len() == roles.len()).then_some(found)
+    })
+    .await;
+    let mut found_roles: Vec<_> = found.iter().map(|takeover| takeover.role.as_str()).collect();
+    found_roles.sort_unstable();
+    assert_eq!(found_roles, roles);
+    for takeover in &found {
+        assert_eq!((&*takeover.from_node, &*takeover.to_node), ("node-0-1", "node-0-2"), "{takeover:?}");
+        assert!(takeover.noticed_at.is_some());
+    }
+    let over_rest: serde_json::Value =
+        reqwest::get(second.url("/cluster")).await.expect("answers").json().await.expect("JSON");
+    let latest = &over_rest["takeovers"][0];
+    assert_eq!((&latest["role"], &latest["fromNode"]), (&json!(found[0].role), &json!("node-0-1")), "{over_rest}");
 }
 
 #[tokio::test]

@@ -6,13 +6,14 @@ use futures_util::{StreamExt, stream};
 use ordersystem::{
     node::Backends,
     ports::clock::SystemClock,
-    proto::catga::system::v1::{Durability, GetServerInfoRequest, Mode},
+    proto::catga::system::v1::{Durability, GetLogLevelRequest, GetServerInfoRequest, Mode, SetLogLevelRequest},
 };
 use prost::Message;
 use prost_types::FileDescriptorProto;
+use tonic::Code;
 use tonic_reflection::pb::{v1, v1alpha};
 
-use crate::support::TestServer;
+use crate::support::{TestServer, code_and_reason};
 
 const SERVICES: [&str; 5] = [
     "catga.ids.v1.IdService",
@@ -23,7 +24,7 @@ const SERVICES: [&str; 5] = [
 ];
 
 #[tokio::test]
-async fn the_server_tells_what_it_is_and_what_bounds_it_holds_requests_to() {
+async fn the_server_describes_itself_and_its_limits() {
     let settings = [
         ("node-id", "the-node"),
         ("datacenter-id", "2"),
@@ -97,4 +98,14 @@ async fn reflection_describes_every_service_and_the_details_of_errors() {
         let file = FileDescriptorProto::decode(&files.file_descriptor_proto[0][..]).expect("a descriptor");
         assert!(symbol.starts_with(file.package()), "{symbol} in {}", file.package());
     }
+}
+
+#[tokio::test]
+async fn a_node_in_a_program_with_its_own_log_does_not_change_it() {
+    let server = TestServer::start().await;
+    let request = SetLogLevelRequest { filter: "debug".to_owned(), duration: None };
+    let refused = server.admin().await.set_log_level(request).await.expect_err("refused");
+    assert_eq!(code_and_reason(&refused), (Code::FailedPrecondition, "LOG_NOT_MANAGED".to_owned()));
+    let refused = server.admin().await.get_log_level(GetLogLevelRequest {}).await.expect_err("refused");
+    assert_eq!(code_and_reason(&refused), (Code::FailedPrecondition, "LOG_NOT_MANAGED".to_owned()));
 }

@@ -65,7 +65,7 @@ fn tampered(text: &str, at: usize) -> String {
 }
 
 #[tokio::test]
-async fn a_change_of_any_byte_is_refused_at_both_doors() {
+async fn a_change_of_any_byte_is_refused_by_both_apis() {
     let rest = Rest::start().await;
     let given = keep(&rest).await;
     is_taken(&rest, &given).await;

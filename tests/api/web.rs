@@ -84,7 +84,7 @@ fn decode_parts(text: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_browser_is_told_every_violation() {
+async fn a_browser_gets_every_violation() {
     let server = TestServer::start().await;
     let reply = call(&server, CREATE, "application/grpc-web+proto", frame(0, b"")).await;
     let status = status(reply).await;
@@ -93,7 +93,7 @@ async fn a_browser_is_told_every_violation() {
 }
 
 #[tokio::test]
-async fn text_that_is_no_base64_is_invalid() {
+async fn text_that_is_not_base64_is_invalid() {
     let server = TestServer::start().await;
     let reply = call(&server, CREATE, "application/grpc-web-text+proto", b"&&&&".to_vec()).await;
     let headers = reply.headers().clone();
@@ -155,7 +155,7 @@ async fn a_page_of_an_allowed_origin_may_call_and_others_may_not() {
 }
 
 #[tokio::test]
-async fn a_refusal_that_leaves_the_body_unread_ends_the_connection_and_says_so() {
+async fn a_refusal_that_leaves_the_body_unread_announces_the_end_of_the_connection() {
     let server = TestServer::start_with(&[("max-message-bytes", "65536")]).await;
     let mut large = new_order("customer-1");
     large.shipping_address = "x".repeat(70_000);

@@ -127,7 +127,7 @@ async fn a_message_over_the_limit_in_a_stream_of_commands_is_refused_with_the_li
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_message_are_invalid() {
+async fn bytes_that_are_not_a_message_are_invalid() {
     let server = TestServer::start().await;
     let channel = server.channel().await;
     let mut not_utf8 = vec![0x22, 4];
@@ -171,7 +171,7 @@ async fn a_malformed_timeout_is_invalid() {
 }
 
 #[tokio::test]
-async fn a_compression_that_the_server_does_not_know_is_told_apart_from_an_unknown_method() {
+async fn an_unsupported_compression_is_distinguished_from_an_unknown_method() {
     let server = TestServer::start().await;
     let body = frame(1, &new_order("customer-1").encode_to_vec());
     let reply = reqwest::Client::new()
@@ -260,7 +260,7 @@ async fn metadata_over_the_limit_is_refused_and_touches_no_other_call_of_the_con
 }
 
 #[tokio::test]
-async fn metadata_over_the_limit_is_refused_by_the_other_doors_as_well() {
+async fn metadata_over_the_limit_is_refused_by_the_other_protocols_as_well() {
     let server = TestServer::start().await;
     let token = "x".repeat(66_000);
     let rest = reqwest::Client::new()
@@ -292,7 +292,7 @@ fn http2_frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_batch_of_calls_that_are_given_up_at_once_does_not_end_the_connection_for_others() {
+async fn cancelling_a_batch_of_calls_at_once_does_not_end_the_connection_for_others() {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     const HEADERS: u8 = 1;
     const RST_STREAM: u8 = 3;
@@ -311,10 +311,10 @@ async fn a_batch_of_calls_that_are_given_up_at_once_does_not_end_the_connection_
     stream.write_all(&bytes).await.expect("sent");
     loop {
         let mut head = [0; 9];
-        soon("a frame", stream.read_exact(&mut head)).await.expect("the connection goes on");
+        soon("a frame", stream.read_exact(&mut head)).await.expect("the connection continues");
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let mut payload = vec![0; length];
-        stream.read_exact(&mut payload).await.expect("the connection goes on");
+        stream.read_exact(&mut payload).await.expect("the connection continues");
         assert_ne!(head[3], GOAWAY, "{}", String::from_utf8_lossy(&payload));
         if head[3] == HEADERS && u32::from_be_bytes([head[5], head[6], head[7], head[8]]) == 1_001 {
             break;

@@ -1,7 +1,8 @@
 //! The files of `src` that a file imports from, found by its paths: `use` declarations, and paths within the code.
 //!
 //! A path is walked from the module where it starts (`crate`, `self`, `super`, or a child module) as far as there are files; a name that a module
-//! re-exports leads on to the file that has it. Re-exports themselves are no imports: whoever names a module by its parent's name knows that module.
+//! re-exports leads on to the file that has it. Re-exports themselves are not imports: a file that names a module by its parent's name knows that
+//! module.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -17,7 +17,7 @@ use imports::{Imports, circles};
 const ROWS: &[&[&str]] = &[
     &["domain", "proto", "private_files", "settings"],
     &["ports", "telemetry"],
-    &["codec", "id_generator", "circuit_breaker"],
+    &["codec", "id_generator", "circuit_breaker", "identity"],
     &["processors"],
     &["cluster", "log_tools"],
     &["application"],
@@ -27,7 +27,7 @@ const ROWS: &[&[&str]] = &[
     &["main"],
 ];
 
-/// Modules of one row that know nothing of others of it.
+/// Modules of one row that must not use each other.
 const APART: &[(&str, &[&str])] = &[
     ("cluster", &["log_tools"]),
     ("log_tools", &["cluster"]),
@@ -37,7 +37,7 @@ const APART: &[(&str, &[&str])] = &[
     ("server::grpc", &["server::rest", "server::dashboard"]),
 ];
 
-/// Folders that know nothing of each other. What two of them share is below or above them.
+/// Folders that must not use each other. Code that two of them share is below or above them.
 const STRANGERS: &[&[&str]] = &[
     &["src/server/grpc", "src/server/rest", "src/server/dashboard"],
     &["src/processors/outbox", "src/processors/handlers", "src/processors/projections"],
@@ -47,7 +47,7 @@ const STRANGERS: &[&[&str]] = &[
 const BACKENDS_MAY_USE: &[&str] = &["ports", "telemetry", "private_files", "settings"];
 
 /// The names in `backends` that belong to no single backend.
-const WHAT_BACKENDS_SHARE: &[&str] = &["self", "descriptor", "find"];
+const WHAT_BACKENDS_SHARE: &[&str] = &["self", "connect_error", "descriptor", "find"];
 
 #[test]
 fn no_module_uses_one_above_it() {
@@ -61,7 +61,7 @@ fn no_module_uses_one_above_it() {
         for used in modules_used(&text) {
             let is_allowed = match row_of(&used) {
                 Some(row) => row <= own,
-                // Only the composition root opens backends. The configuration knows what each one tells of itself, and none by its name.
+                // Only the composition root opens backends. The configuration knows their descriptors, and none of them by name.
                 None => {
                     let names_none = || backends_used(&text).iter().all(|name| WHAT_BACKENDS_SHARE.contains(&&**name));
                     used == "backends" && (module == "node" || module == "config" && names_none())
@@ -131,6 +131,59 @@ fn the_protocols_know_nothing_of_each_other_and_neither_do_the_processors() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The methods that a wrapper leaves to the trait, which composes them of methods that are passed on.
+const COMPOSED: &[(&str, &str)] = &[("EventStore", "confirms")];
+
+/// A method with a default would otherwise silently lose what the wrapped one does.
+#[test]
+fn a_wrapper_of_a_port_passes_every_method_on() {
+    let sources = sources();
+    let ports = sources.iter().filter(|(file, _)| file.starts_with("src/ports"));
+    let traits: Vec<_> = ports.flat_map(|(_, text)| blocks(text, "pub trait ")).collect();
+    let (mut wrappers, mut wrong) = (Vec::new(), Vec::new());
+    for (_, text) in &sources {
+        for (port, declared) in &traits {
+            for (name, body) in blocks(text, &format!("impl {port} for ")) {
+                let fields = blocks(text, &format!("pub struct {name}"));
+                if !fields.iter().any(|(_, fields)| fields.contains(&format!("dyn {port}>"))) {
+                    continue;
+                }
+                let own = methods(&body);
+                let is_composed = |method: &String| COMPOSED.contains(&(port, method));
+                let missing = methods(declared).into_iter().filter(|it| !own.contains(it) && !is_composed(it));
+                wrong.extend(missing.map(|method| format!("{name} does not pass on {port}::{method}")));
+                wrappers.push(name);
+            }
+        }
+    }
+    for known in ["GuardedStore", "PatientStore", "GuardedBus", "GuardedLeases", "GuardedCheckpoints"] {
+        assert!(wrappers.iter().any(|name| name == known), "{known} is found: {wrappers:?}");
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The items of a text that begin with `begin` and end at the next brace in the first column: the name after `begin`, and the body.
+fn blocks(text: &str, begin: &str) -> Vec<(String, String)> {
+    let begin = format!("\n{begin}");
+    let block = |(at, _): (usize, &str)| {
+        let rest = &text[at + begin.len()..];
+        let name = rest.chars().take_while(|c| c.is_alphanumeric()).collect();
+        let body = rest.split("\n}").next().unwrap_or_default().to_owned();
+        (name, body)
+    };
+    text.match_indices(&begin).map(block).collect()
+}
+
+/// The names of the methods in a block.
+fn methods(body: &str) -> BTreeSet<String> {
+    let name = |line: &str| {
+        let line = line.strip_prefix("    ")?;
+        let line = line.strip_prefix("async ").unwrap_or(line);
+        Some(line.strip_prefix("fn ")?.split(['(', '<']).next().unwrap().to_owned())
+    };
+    body.lines().filter_map(name).collect()
 }
 
 #[test]

@@ -13,7 +13,7 @@ use ordersystem::{
         checkpoint_store::CheckpointStore,
         event_store::EventStore,
         lease_store::LeaseStore,
-        message_bus::{Description, Message, MessageBus},
+        message_bus::{CloudEventAttributes, Message, MessageBus},
         read_model::ReadModel,
     },
 };
@@ -129,7 +129,7 @@ async fn opened(backend: &Descriptor) -> Opened {
     let flags = FlagValues { config_file: None, values: vec![("data-dir", folder.clone().into())] };
     let config = Config::load(&flags, []).expect("the defaults");
     let configured = config.backends.iter().find(|configured| configured.descriptor == backend).expect("registered");
-    let bus: fn(&Message) -> Description = |_| Description::default();
+    let bus: fn(&Message) -> CloudEventAttributes = |_| CloudEventAttributes::default();
     let parts = Parts { log: true, bus: Some(bus), cache: false, data_dir: Some(&folder) };
     configured.backend.open(parts).await.expect("opens")
 }
@@ -169,7 +169,7 @@ pub fn race_on_each<T: Port + ?Sized, F: Future<Output = ()>>(backends: &[Backen
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         runtime.block_on(async {
             let test = test(backend.open().await);
-            tokio::time::timeout(Duration::from_secs(60), test).await.expect("a race test hangs");
+            tokio::time::timeout(Duration::from_secs(600), test).await.expect("a race test hangs");
         });
     }
 }

@@ -3,6 +3,7 @@
 mod backups;
 mod damage;
 mod full_disk;
+mod lost_file;
 mod read_only;
 mod reopening;
 

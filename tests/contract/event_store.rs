@@ -104,7 +104,7 @@ fn texts(events: &[StoredEvent]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn a_full_memory_store_refuses_appends_says_so_and_still_reads() {
+async fn a_full_memory_store_refuses_appends_reports_it_and_still_reads() {
     let store: Store = Arc::new(MemoryEventStore::new(3));
     append_each(&store, 1, &["a", "b"]).await;
     let too_much = store.append(commit(2, ExpectedRevision::Any, &["c", "d"])).await;

@@ -3,6 +3,7 @@
 
 mod backend;
 mod broker_log;
+mod callers;
 mod checkpoint_store;
 mod embedded;
 mod event_store;
@@ -15,7 +16,9 @@ mod nats_cluster_bus;
 mod nats_damage;
 mod nats_durability;
 mod nats_loss;
+mod nats_new_stream;
 mod nats_readers;
+mod nats_remade_log;
 mod nats_replicas;
 mod order_cache;
 mod order_ids;

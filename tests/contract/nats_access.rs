@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use data_encoding::BASE64URL_NOPAD;
+use futures_util::StreamExt as _;
 use nkeys::KeyPair;
 use ordersystem::{
     backends::nats::{
@@ -26,7 +27,7 @@ use ordersystem::{
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     nats_bus::{message, receive},
@@ -36,9 +37,9 @@ use crate::{
 /// Everything that a node stores in NATS works.
 async fn all_works(options: NatsOptions) {
     let nats = Nats::start(options).await.unwrap();
-    nats.connected().await.expect("it is let in");
+    nats.connected().await.expect("it is accepted");
     let store = NatsEventStore::new(nats.clone());
-    store.first_admission().await.unwrap();
+    store.until_verified().await.unwrap();
     let commit = Commit {
         id: CommitId::random(),
         stream: StreamId(7),
@@ -57,7 +58,7 @@ async fn all_works(options: NatsOptions) {
     checkpoints.save("outbox", checkpoint).await.unwrap();
     // Small, so that handled messages have to be dropped.
     let bus = NatsMessageBus::new(nats, NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() });
-    bus.admit().await.unwrap();
+    bus.verify().await.unwrap();
     let consumer = bus.consumer("log").await.unwrap();
     for round in 0..3 {
         let sent: Vec<_> = (1..=40).map(|sequence| message(1, round * 40 + sequence)).collect();
@@ -90,7 +91,7 @@ async fn refusal(options: NatsOptions) -> String {
                 return why;
             }
             Err(ConnectError::Retryable(_)) => sleep(Duration::from_millis(50)).await,
-            Ok(()) => panic!("it is let in"),
+            Ok(()) => panic!("it is accepted"),
         }
     }
 }
@@ -123,7 +124,7 @@ fn account(issuer: &KeyPair, account: &KeyPair, name: &str, disk_storage: i64) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_credentials_file_lets_a_node_in_where_accounts_are_signed_by_an_operator() {
+async fn a_node_can_log_in_with_a_credentials_file_where_an_operator_signs_accounts() {
     let [operator, system, orders, user, stranger] = [
         KeyPair::new_operator(),
         KeyPair::new_account(),
@@ -171,7 +172,7 @@ async fn a_credentials_file_lets_a_node_in_where_accounts_are_signed_by_an_opera
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_seed_of_an_nkey_lets_a_node_in() {
+async fn a_node_can_log_in_with_the_seed_of_an_nkey() {
     let (user, stranger) = (KeyPair::new_user(), KeyPair::new_user());
     let settings = format!("authorization {{ users: [{{ nkey: {} }}] }}", user.public_key());
     let folder = tempfile::tempdir().unwrap();
@@ -221,7 +222,7 @@ async fn a_server_with_a_private_authority_is_trusted_if_that_is_named_and_shown
     let server = NatsServer::start_current(&tls(false));
     all_works(with(&server, ca())).await;
     let refused = refusal(with(&server, NatsAccess::default())).await;
-    assert!(refused.contains("signed by nobody who is trusted here (--nats-ca FILE)"), "{refused}");
+    assert!(refused.contains("not signed by a trusted authority (--nats-ca FILE)"), "{refused}");
     let why = Nats::start(with(&server, NatsAccess { ca: Some(path("none.pem")), ..ca() })).await.unwrap_err();
     assert!(why.starts_with("nats-ca: ") && why.contains("none.pem cannot be read"), "{why}");
 
@@ -231,7 +232,7 @@ async fn a_server_with_a_private_authority_is_trusted_if_that_is_named_and_shown
     assert!(refused.contains("for another name") && !refused.contains("NotValidForName"), "{refused}");
     let plain = NatsServer::start("");
     let refused = refusal(NatsOptions { url: format!("tls://127.0.0.1:{}", plain.port), ..plain.options("x") }).await;
-    assert!(refused.contains("speaks no TLS: write nats://"), "{refused}");
+    assert!(refused.contains("does not speak TLS: write nats://"), "{refused}");
 
     let server = NatsServer::start_current(&tls(true));
     let certificate = Some((path("client.pem"), path("client.key")));
@@ -297,7 +298,7 @@ async fn a_user_without_permission_to_publish_is_refused_and_the_permission_is_n
             // By a user with permission.
             let store = server.store_of(&prefix).await;
             let bus = NatsMessageBus::new(server.connect_to(&prefix).await, NatsBusOptions::default());
-            bus.admit().await.unwrap();
+            bus.verify().await.unwrap();
             bus.check().await.unwrap();
             store.check().await.unwrap();
         }
@@ -309,7 +310,7 @@ async fn a_user_without_permission_to_publish_is_refused_and_the_permission_is_n
         let (bus, store) =
             (NatsMessageBus::new(nats.clone(), NatsBusOptions::default()), Arc::new(NatsEventStore::new(nats)));
         if denied.contains("events") {
-            // A missing permission for events only shows when one is published.
+            // The check publishes no event: a permission that is withdrawn later only shows when one is published.
             bus.publish(&[crate::nats_bus::message(1, 1)]).await.unwrap_err();
         }
         let (bus, store) = (bus.check().await, store.check().await);
@@ -332,9 +333,9 @@ async fn denying(prefix: &str, denied: &[&str], subscribe: &str) -> NatsServer {
     let mut server = NatsServer::start_current("");
     server.store_of(prefix).await;
     let nats = server.connect_to(prefix).await;
-    NatsMessageBus::new(nats.clone(), NatsBusOptions::default()).admit().await.unwrap();
-    NatsLeaseStore::new(nats.clone()).admit().await.unwrap();
-    NatsCheckpointStore::new(nats).admit().await.unwrap();
+    NatsMessageBus::new(nats.clone(), NatsBusOptions::default()).verify().await.unwrap();
+    NatsLeaseStore::new(nats.clone()).verify().await.unwrap();
+    NatsCheckpointStore::new(nats).verify().await.unwrap();
     server.kill();
     let permissions = permissions(prefix, denied).replace("_INBOX.>", subscribe);
     server.start_again_with(&format!("jetstream {{ store_dir: FOLDER }}\n{permissions}"));
@@ -342,14 +343,21 @@ async fn denying(prefix: &str, denied: &[&str], subscribe: &str) -> NatsServer {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_permission_ends_the_start_and_is_named() {
+async fn a_missing_permission_fails_the_start_and_is_named() {
     for (denied, subscribe, permit) in [
         ("PREFIX.log.*", "_INBOX.>", "permit PREFIX.> for publishing"),
         ("PREFIX.request.*", "_INBOX.>", "permit PREFIX.> for publishing"),
         ("PREFIX.parts.*", "_INBOX.>", "permit PREFIX.> for publishing"),
+        ("PREFIX.events.*", "_INBOX.>", "publish to PREFIX.events.probe: permit PREFIX.> for publishing"),
+        ("PREFIX.events.>", "_INBOX.>", "publish to PREFIX.events.probe: permit PREFIX.> for publishing"),
         ("$KV.PREFIX-leases.>", "_INBOX.>", "permit $KV.PREFIX-leases.> for publishing"),
         ("$KV.PREFIX-checkpoints.>", "_INBOX.>", "permit $KV.PREFIX-checkpoints.> for publishing"),
         ("$KV.PREFIX-consumers.>", "_INBOX.>", "permit $KV.PREFIX-consumers.> for publishing"),
+        ("$JS.API.CONSUMER.CREATE.>", "_INBOX.>", "permit $JS.API.CONSUMER.CREATE.> for publishing"),
+        ("$JS.API.CONSUMER.MSG.NEXT.>", "_INBOX.>", "permit $JS.API.CONSUMER.MSG.NEXT.> for publishing"),
+        // Of one stream.
+        ("$JS.API.CONSUMER.MSG.NEXT.PREFIX-events.>", "_INBOX.>", "permit $JS.API.CONSUMER.MSG.NEXT.> for publishing"),
+        ("$JS.API.CONSUMER.DELETE.>", "_INBOX.>", "permit $JS.API.CONSUMER.DELETE.> for publishing"),
         ("$JS.API.INFO", "_INBOX.>", "permit $JS.API.INFO for publishing"),
         ("$JS.API.STREAM.INFO.*", "_INBOX.>", "permit $JS.API.STREAM.INFO.* for publishing"),
         ("nothing", "nothing", "permit _INBOX.> for subscribing"),
@@ -362,10 +370,10 @@ async fn a_missing_permission_ends_the_start_and_is_named() {
         let (leases, checkpoints) = (NatsLeaseStore::new(nats.clone()), NatsCheckpointStore::new(nats.clone()));
         let bus = NatsMessageBus::new(nats, NatsBusOptions::default());
         let admitted = async {
-            store.first_admission().await?;
-            leases.admit().await?;
-            checkpoints.admit().await?;
-            bus.admit().await
+            store.until_verified().await?;
+            leases.verify().await?;
+            checkpoints.verify().await?;
+            bus.verify().await
         };
         let refused = admitted.await.unwrap_err();
         println!("without {denied} and with {subscribe}: {refused:?}");
@@ -376,6 +384,36 @@ async fn a_missing_permission_ends_the_start_and_is_named() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_permission_to_publish_events_is_checked_without_a_message_that_anyone_receives() {
+    for server in [NatsServer::start(""), NatsServer::start_current("")] {
+        let prefix = fresh_prefix();
+        let other = async_nats::connect(server.url()).await.unwrap();
+        let mut plain = other.subscribe(format!("{prefix}.events.>")).await.unwrap();
+        other.flush().await.unwrap();
+        // The server answers the check, which waits for it as long as for any other answer.
+        let patient = NatsOptions { request_timeout: Duration::from_secs(600), ..server.options(&prefix) };
+        let nats = Nats::start(patient).await.unwrap();
+        let bus = NatsMessageBus::new(nats, NatsBusOptions::default());
+        timeout(Duration::from_secs(60), bus.verify()).await.expect("the server answers").unwrap();
+        bus.publish(&[message(1, 1)]).await.unwrap();
+        let heard = timeout(Duration::from_secs(60), plain.next()).await.unwrap().unwrap();
+        assert_eq!(heard.subject.as_str(), format!("{prefix}.events.1"), "the event is the first message");
+        let stored = server.raw().await.get_stream(format!("{prefix}-events")).await.unwrap();
+        assert_eq!(stored.cached_info().state.last_sequence, 1, "and nothing else was stored");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_store_the_key_of_a_new_log_does_not_begin_one() {
+    let prefix = fresh_prefix();
+    let server = NatsServer::start_current(&permissions(&prefix, &["$KV.PREFIX-checkpoints.>"]));
+    let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();
+    let refused = NatsEventStore::new(nats).until_verified().await.unwrap_err();
+    let permit = format!("permit $KV.{prefix}-checkpoints.> for publishing");
+    assert!(matches!(&refused, ConnectError::Fatal(why) if why.contains(&permit)), "{refused:?}");
+}
+
 /// It may publish to the log, but not the events of one order: that shows only on an append.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_that_the_user_may_not_publish_is_refused_for_certain_and_the_node_is_not_ready() {
@@ -383,7 +421,7 @@ async fn a_commit_that_the_user_may_not_publish_is_refused_for_certain_and_the_n
     let server = denying(&prefix, &["PREFIX.log.13"], "_INBOX.>").await;
     let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();
     let store = NatsEventStore::new(nats);
-    store.first_admission().await.unwrap();
+    store.until_verified().await.unwrap();
     let commit = |order: u64, request: Option<&str>| Commit {
         id: CommitId::random(),
         stream: StreamId(order),

@@ -27,7 +27,7 @@ use ordersystem::{
         checkpoint_store::{Checkpoint, CheckpointStore},
         event_store::Position,
         lease_store::{LeaseError, LeaseStore},
-        message_bus::{BusError, Consumer, Delivery, Description, Message, MessageBus, Receipt},
+        message_bus::{BusError, CloudEventAttributes, Consumer, Delivery, Message, MessageBus, Receipt},
     },
 };
 use tokio::{
@@ -177,8 +177,8 @@ pub async fn under_load([publishing, consuming]: [Nats; 2], harm: impl AsyncFnOn
     harm(&load).await;
     load.go_on_for(1_000).await;
     load.is_over.store(true, Ordering::Release);
-    let failures = timeout(Duration::from_secs(180), publisher).await.expect("publishing goes on").unwrap();
-    let repeats = timeout(Duration::from_secs(180), consumer).await.expect("consuming goes on").unwrap();
+    let failures = timeout(Duration::from_secs(180), publisher).await.expect("publishing continues").unwrap();
+    let repeats = timeout(Duration::from_secs(180), consumer).await.expect("consuming continues").unwrap();
     let events = load.each.load(Ordering::Acquire) * KEYS;
     println!("events: {events}, publishes that failed: {failures}, events that came again: {repeats}");
     failures

@@ -5,8 +5,16 @@ use std::{sync::Arc, time::Duration};
 use async_nats::jetstream::message::PublishMessage;
 use bytes::Bytes;
 use ordersystem::{
-    backends::nats::message_bus::{NatsBusOptions, NatsMessageBus},
-    ports::message_bus::{BusError, Message, MessageBus},
+    backends::nats::{
+        connection::Nats,
+        lease::NatsLeaseStore,
+        message_bus::{NatsBusOptions, NatsMessageBus},
+    },
+    ports::{
+        event_store::{EventStore, Position},
+        lease_store::LeaseStore,
+        message_bus::{BusError, Message, MessageBus},
+    },
 };
 use tokio::time::{Instant, sleep};
 
@@ -61,6 +69,33 @@ async fn a_leader_that_crashes_or_is_cut_off_under_a_batch_loses_no_event_and_no
         load.go_on_for(500).await;
     })
     .await;
+}
+
+/// A server of a cluster that takes no part in the creation of a stream hears of it a moment later.
+#[tokio::test(flavor = "multi_thread")]
+async fn new_streams_and_buckets_can_be_used_at_every_server_as_soon_as_they_exist() {
+    let cluster = NatsCluster::start("");
+    for round in 0..4 {
+        for server in 0..SERVERS {
+            let prefix = fresh_prefix();
+            let store = cluster.store_at(server, &prefix).await;
+            let nats = Nats::start(cluster.options_at(server, &prefix)).await.unwrap();
+            nats.connected().await.unwrap();
+            let leases = NatsLeaseStore::new(nats.clone());
+            let lease = leases.acquire("outbox", "node-1", Duration::from_secs(10)).await;
+            assert!(matches!(lease, Ok(Some(_))), "round {round}, server {server}: {lease:?}");
+            assert_eq!(store.head().await, Ok(Position(0)), "round {round}, server {server}");
+            let bus = NatsMessageBus::new(nats, NatsBusOptions::default());
+            let published = bus.publish(&[message(1, 1)]).await;
+            assert_eq!(published, Ok(()), "round {round}, server {server}");
+            for name in ["mail", "billing", "search"] {
+                let consumer = bus.consumer(name).await.unwrap();
+                let delivery = consumer.next_batch(1).await.unwrap().remove(0);
+                let given_up = consumer.dead_letter(&delivery, "no").await;
+                assert_eq!(given_up, Ok(()), "round {round}, server {server}, the first letter of {name}");
+            }
+        }
+    }
 }
 
 /// Every condition sent here can fail, and the stream continues on every server.

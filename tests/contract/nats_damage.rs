@@ -40,7 +40,7 @@ fn blocks(server: &NatsServer, stream: &str) -> Vec<PathBuf> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn reads_of_damage_say_so_and_use_up_no_consumers() {
+async fn reads_of_damaged_data_report_it_and_leave_no_consumers() {
     let mut server = NatsServer::start_current("");
     let prefix = fresh_prefix();
     fill(&server.store_of(&prefix).await).await;

@@ -33,7 +33,7 @@ async fn claimed(options: NatsOptions) -> Result<(Durability, String), String> {
     let store = NatsEventStore::new(Nats::start(options).await.unwrap());
     let give_up_at = Instant::now() + Duration::from_secs(60);
     loop {
-        match store.first_admission().await {
+        match store.until_verified().await {
             Ok(()) => {
                 let (detail, summary) = (store.durability_detail().unwrap(), store.summary());
                 assert!(summary.contains(&detail), "the log says at the start what is shown later: {summary}");
@@ -73,11 +73,11 @@ async fn one_server_gives_machine_if_it_says_or_the_operator_asserts_that_it_syn
         assert!(summary.contains(says), "{summary}");
     }
     let refused = claimed(of(&careless, &careless_monitor, true)).await.unwrap_err();
-    assert!(refused.contains("--nats-synced asserts what is not so"), "{refused}");
+    assert!(refused.contains("--nats-synced is wrong"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn that_a_server_syncs_is_not_believed_of_one_that_is_too_old_for_it() {
+async fn an_assertion_of_syncing_is_rejected_for_a_server_that_is_too_old() {
     let server = NatsServer::start("");
     let options = NatsOptions { synced: true, ..server.options(&fresh_prefix()) };
     let version = Nats::start(options.clone()).await.unwrap();
@@ -135,7 +135,7 @@ async fn a_server_that_is_away_takes_nothing_from_the_durability() {
     let options = NatsOptions { monitors: monitors.clone(), ..cluster.options(&fresh_prefix()) };
     let nats = Nats::start(options.clone()).await.unwrap();
     let store = NatsEventStore::new(nats.clone());
-    until("the store is open", async || store.first_admission().await.ok()).await;
+    until("the store is open", async || store.until_verified().await.ok()).await;
     assert_eq!(store.durability(), Durability::Quorum, "{}", store.summary());
 
     // The server that the store is connected to: it has to reconnect, and to check again.
@@ -151,7 +151,7 @@ async fn a_server_that_is_away_takes_nothing_from_the_durability() {
     until("the server is known to be away", async || {
         let looked = store.check().await;
         assert_eq!(store.durability(), Durability::Quorum, "{}", store.summary());
-        (looked.is_ok() && store.summary().contains(&format!("than {name}, now away"))).then_some(())
+        (looked.is_ok() && store.summary().contains(&format!("except by {name}, now unavailable"))).then_some(())
     })
     .await;
     let (found, summary) = claimed(options.clone()).await.unwrap();
@@ -169,7 +169,7 @@ async fn a_server_that_is_away_takes_nothing_from_the_durability() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_replicas_than_a_stream_or_bucket_has_are_refused_with_how_to_change_it() {
+async fn more_replicas_than_a_stream_or_bucket_has_are_refused_with_the_command_that_changes_it() {
     let cluster = NatsCluster::start("");
     let prefix = fresh_prefix();
     let connect = async |replicas| {
@@ -183,16 +183,16 @@ async fn more_replicas_than_a_stream_or_bucket_has_are_refused_with_how_to_chang
         )
     };
     let (store, leases, checkpoints, bus) = connect(1).await;
-    store.first_admission().await.unwrap();
-    leases.admit().await.unwrap();
-    checkpoints.admit().await.unwrap();
-    bus.admit().await.unwrap();
+    store.until_verified().await.unwrap();
+    leases.verify().await.unwrap();
+    checkpoints.verify().await.unwrap();
+    bus.verify().await.unwrap();
     let (store, leases, checkpoints, bus) = connect(3).await;
     for (refused, stream) in [
-        (store.first_admission().await, format!("{prefix}-log")),
-        (leases.admit().await, format!("KV_{prefix}-leases")),
-        (checkpoints.admit().await, format!("KV_{prefix}-checkpoints")),
-        (bus.admit().await, format!("{prefix}-events")),
+        (store.until_verified().await, format!("{prefix}-log")),
+        (leases.verify().await, format!("KV_{prefix}-leases")),
+        (checkpoints.verify().await, format!("KV_{prefix}-checkpoints")),
+        (bus.verify().await, format!("{prefix}-events")),
     ] {
         let Err(ConnectError::Fatal(why)) = refused else { panic!("{refused:?}") };
         assert!(why.contains(&format!("nats stream edit {stream} --replicas 3")), "{why}");
@@ -200,10 +200,10 @@ async fn more_replicas_than_a_stream_or_bucket_has_are_refused_with_how_to_chang
 }
 
 #[tokio::test]
-async fn a_bus_on_a_nats_without_jetstream_is_refused_for_good() {
+async fn a_bus_on_a_nats_without_jetstream_is_refused_permanently() {
     let server = NatsServer::start_with("");
     let nats = Nats::start(server.options(&fresh_prefix())).await.unwrap();
-    let refused = NatsMessageBus::new(nats, NatsBusOptions::default()).admit().await;
+    let refused = NatsMessageBus::new(nats, NatsBusOptions::default()).verify().await;
     let Err(ConnectError::Fatal(why)) = refused else { panic!("{refused:?}") };
     assert!(why.contains("start it with -js"), "{why}");
 }

@@ -133,7 +133,7 @@ async fn events_that_are_published_after_the_stream_was_deleted_are_all_handled(
 
 /// A consumer that stays open notices by itself, and the relay of another node publishes.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_that_stays_open_reads_a_stream_that_was_made_again_from_its_beginning() {
+async fn a_consumer_that_stays_open_reads_a_recreated_stream_from_its_beginning() {
     for server in servers() {
         let prefix = fresh_prefix();
         let here = NatsMessageBus::new(server.connect_to(&prefix).await, NatsBusOptions::default());
@@ -192,7 +192,7 @@ async fn unprocessed_messages_of_a_deleted_stream_are_published_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_leases_grow_over_a_bucket_that_was_made_again_and_shut_former_owners_out() {
+async fn tokens_of_leases_grow_over_a_recreated_bucket_and_fence_out_earlier_owners() {
     for server in servers() {
         let prefix = fresh_prefix();
         let nats = server.connect_to(&prefix).await;

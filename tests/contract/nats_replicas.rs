@@ -33,7 +33,7 @@ fn pay(stream: u64, id: &str) -> Commit {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_sent_twice_at_once_through_two_nodes_is_made_once_and_both_are_told() {
+async fn a_request_sent_twice_at_once_through_two_nodes_takes_effect_once_and_both_get_the_reply() {
     let prefix = fresh_prefix();
     let stores = [Arc::new(shared().store_at(0, &prefix).await), Arc::new(shared().store_at(1, &prefix).await)];
     for round in 0..200 {
@@ -142,7 +142,7 @@ async fn markers_are_skipped_by_every_reader_and_are_never_the_end_of_the_log() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn plain_commands_cause_no_marker_and_one_confirmation_serves_all_who_wait() {
+async fn plain_commands_cause_no_marker_and_one_confirmation_serves_all_waiters() {
     let prefix = fresh_prefix();
     let store = Arc::new(shared().store_at(0, &prefix).await);
     for stream in 1..=20 {
@@ -191,7 +191,12 @@ async fn a_full_store_is_reported_only_if_a_quorum_shows_that_nothing_was_writte
     // Where there is no room for a marker either, no quorum can confirm that the commit is absent.
     assert!(matches!(refused, AppendError::Full(_) | AppendError::OutcomeUnknown(_)), "{refused}");
     assert!(store.check().await.is_err(), "it says so");
-    let new = store.append(Commit { events: large(0).events, ..create(order + 1, "create") }).await;
+    // A busy machine may take longer than a request.
+    let new = until("a definite answer", async || {
+        let new = store.append(Commit { events: large(0).events, ..create(order + 1, "create") }).await;
+        (!matches!(new, Err(AppendError::OutcomeUnknown(_) | AppendError::Store(_)))).then_some(new)
+    })
+    .await;
     assert!(
         matches!(new, Err(AppendError::Full(_))),
         "its request id is not reserved, so that nothing was written: {new:?}"

@@ -21,6 +21,7 @@ use ordersystem::{
         text::{CustomerId, ProductId, RequestId},
     },
     id_generator::{EPOCH_UNIX_MS, IdGenerator, NodeIdentity},
+    identity::Principal,
     ports::{
         clock::{Clock, ManualClock},
         event_store::{Direction, EventStore, Position},
@@ -36,9 +37,9 @@ use crate::{
     nats_server, redis_server,
 };
 
-type Store = Arc<dyn EventStore>;
+pub type Store = Arc<dyn EventStore>;
 
-const BACKENDS: &[Backend<dyn EventStore>] = &[
+pub const BACKENDS: &[Backend<dyn EventStore>] = &[
     Backend {
         name: "inmemory",
         time: Time::Real,
@@ -66,7 +67,7 @@ const AT_ONCE: usize = 64;
 const ROUNDS: usize = 16;
 
 /// A node that issues the ids of worker 0, by its own clock.
-fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
+pub fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let ids = Arc::new(IdGenerator::new(NodeIdentity::new(0, 0).unwrap(), Arc::clone(&clock)).unwrap());
     let orders = Arc::new(OrderRepository::new(Arc::clone(store), OrderCacheBounds { orders: 100, bytes: 1 << 24 }));
@@ -80,7 +81,8 @@ fn node(store: &Store, clock: &Arc<ManualClock>) -> Mediator {
     Mediator::new(commands, queries, id_handler, pipeline)
 }
 
-fn new_order(request_id: Option<&str>) -> OrderRequest {
+/// A new order of the customer "c".
+pub fn new_order(request_id: Option<&str>) -> OrderRequest {
     let item = Item {
         product_id: ProductId::parse("p").unwrap(),
         name: None,
@@ -97,6 +99,7 @@ fn new_order(request_id: Option<&str>) -> OrderRequest {
             items: Items::new(vec![item]).unwrap(),
             shipping_address: None,
         },
+        caller: Principal::anonymous().clone(),
     }
 }
 
@@ -139,11 +142,11 @@ async fn each_order_is_made_once(store: Store, with_request_ids: bool) {
 }
 
 #[test]
-fn an_order_id_that_is_taken_is_drawn_again() {
+fn an_order_id_in_use_is_replaced() {
     race_on_each(BACKENDS, |store| each_order_is_made_once(store, false));
 }
 
 #[test]
-fn an_order_id_that_is_taken_is_drawn_again_and_a_retry_gets_the_order_that_was_made() {
+fn an_order_id_in_use_is_replaced_and_a_retry_gets_the_created_order() {
     race_on_each(BACKENDS, |store| each_order_is_made_once(store, true));
 }

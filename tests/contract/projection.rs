@@ -161,7 +161,7 @@ fn rows_of_another_log_are_dropped_and_rebuilt_from_the_start() {
 }
 
 #[test]
-fn a_log_that_was_put_back_to_an_earlier_state_is_noticed_whether_or_not_it_has_grown_again() {
+fn a_log_restored_to_an_earlier_state_is_detected_whether_or_not_it_has_grown_again() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=40).await;
@@ -190,7 +190,7 @@ fn a_log_that_was_put_back_to_an_earlier_state_is_noticed_whether_or_not_it_has_
 }
 
 #[test]
-fn a_checkpoint_of_an_earlier_version_that_knows_no_event_is_taken_as_it_is() {
+fn a_checkpoint_of_an_earlier_version_without_a_fingerprint_is_accepted() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=10).await;
@@ -287,7 +287,7 @@ fn a_rebuild_that_fails_leaves_the_old_one_and_the_next_one_succeeds() {
 }
 
 #[test]
-fn a_model_that_is_damaged_is_mended_by_a_rebuild() {
+fn a_rebuild_repairs_a_damaged_model() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=10).await;

@@ -92,7 +92,7 @@ async fn all_pages(model: &Model, query: &ListQuery) -> Vec<Row> {
         let page = model.list(&query).await.unwrap();
         assert!(page.rows.len() <= query.limit);
         if page.next.is_some() {
-            assert_eq!(page.rows.len(), query.limit, "a page that goes on is full");
+            assert_eq!(page.rows.len(), query.limit, "a page with a next one is full");
             assert_eq!(page.next, page.rows.last().map(Row::key));
         }
         rows.extend(page.rows);
@@ -104,7 +104,7 @@ async fn all_pages(model: &Model, query: &ListQuery) -> Vec<Row> {
 }
 
 #[test]
-fn a_new_one_is_empty_well_and_at_position_zero() {
+fn a_new_read_model_is_empty_healthy_and_at_position_zero() {
     on_each(BACKENDS, |model| async move {
         model.check().await.unwrap();
         assert_eq!(model.checkpoint().await, Ok(None));
@@ -116,7 +116,7 @@ fn a_new_one_is_empty_well_and_at_position_zero() {
 }
 
 #[test]
-fn a_row_comes_back_as_it_was_given_and_changes_with_updates() {
+fn a_row_is_read_as_it_was_inserted_and_changes_with_updates() {
     on_each(BACKENDS, |model| async move {
         let first = Row {
             id: (1 << 63) - 1,
@@ -194,6 +194,8 @@ fn an_insert_of_a_later_revision_replaces_the_row_everywhere() {
         let totals =
             |status, currency: &[u8; 3], amount_minor| Totals { status, currency: *currency, count: 1, amount_minor };
         assert_eq!(model.totals().await, Ok(vec![totals(1, b"USD", 100), totals(4, b"EUR", 7)]));
+        assert_eq!(model.customer_totals("c-1").await, Ok(vec![totals(1, b"USD", 100)]));
+        assert_eq!(model.customer_totals("c-2").await, Ok(vec![totals(4, b"EUR", 7)]));
     });
 }
 
@@ -306,6 +308,10 @@ fn many_rows_that_come_in_any_order_are_listed_and_counted_as_a_naive_model_does
             naive.apply(&changes);
             model.apply(changes, at(batch)).await.unwrap();
             assert_eq!(model.totals().await.unwrap(), naive.totals(), "seed {seed}");
+            for customer in customers.iter().map(|customer| &**customer).chain(["nobody", ""]) {
+                let found = model.customer_totals(customer).await.unwrap();
+                assert_eq!(found, naive.customer_totals(customer), "seed {seed}: {customer}");
+            }
         }
         for _ in 0..60 {
             let query = naive::random_query(&mut random, &customers);
@@ -353,6 +359,9 @@ proptest! {
                     }
                     assert_eq!(model.apply(changes, at(batch)).await.is_ok(), makes_sense);
                     assert_eq!(model.totals().await.unwrap(), naive.totals());
+                    for customer in ["0", "1", "2", "3"] {
+                        assert_eq!(model.customer_totals(customer).await.unwrap(), naive.customer_totals(customer));
+                    }
                 }
                 for query in queries {
                     assert_eq!(model.list(&query).await.unwrap(), naive.page(&query), "{query:?}");

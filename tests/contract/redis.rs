@@ -15,7 +15,7 @@ use ordersystem::{
             AppendError, Commit, CommitId, Direction, Durability, EventStore, ExpectedRevision, Position, RequestKey,
             RequestScope, StoreError, StoredEvent, StreamId,
         },
-        message_bus::{Message, MessageBus},
+        message_bus::{CloudEventAttributes, Message, MessageBus},
     },
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -43,7 +43,7 @@ async fn a_server_that_crashes_under_load_loses_nothing_acknowledged_and_keeps_n
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stands_still_for_a_while_leaves_no_outcome_guessed() {
+async fn a_paused_server_leaves_no_outcome_guessed() {
     let server = RedisServer::start(DURABLE);
     let store = RedisEventStore::new(server.connect().await);
     let acknowledged = under_harm(Arc::new(store), async {
@@ -90,7 +90,7 @@ async fn refusal(options: RedisOptions) -> String {
 }
 
 #[tokio::test]
-async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is_not_told() {
+async fn a_replica_and_a_wrong_password_are_refused_permanently_and_the_password_is_not_shown() {
     let server = RedisServer::start(&["--requirepass", "r/i@ght"]);
     let options = RedisOptions::new(format!("redis://:wr0ng@127.0.0.1:{}", server.port), fresh_prefix());
     let refused = refusal(options).await;
@@ -107,19 +107,19 @@ async fn a_replica_and_a_wrong_password_are_refused_for_good_and_the_password_is
 }
 
 #[tokio::test]
-async fn a_sentinel_in_the_place_of_a_redis_and_the_reverse_are_refused_with_the_address_that_is_right() {
+async fn a_sentinel_instead_of_a_redis_and_the_reverse_are_refused_with_the_correct_address() {
     let sentinel = RedisServer::start_sentinel("");
     let refused = refusal(RedisOptions::new(sentinel.url(), fresh_prefix())).await;
     assert!(refused.contains("this is a Sentinel") && refused.contains("redis+sentinel://"), "{refused}");
     let server = RedisServer::start(DURABLE);
     let url = format!("redis+sentinel://127.0.0.1:{}/orders", server.port);
     let refused = refusal(RedisOptions::new(url, fresh_prefix())).await;
-    let right = format!("is a Redis and no Sentinel: write redis://127.0.0.1:{}", server.port);
+    let right = format!("is a Redis, not a Sentinel: write redis://127.0.0.1:{}", server.port);
     assert!(refused.contains(&right), "{refused}");
 }
 
 #[tokio::test]
-async fn a_redis_that_has_served_and_is_killed_is_not_said_to_speak_tls() {
+async fn a_redis_that_served_and_was_killed_is_not_reported_to_speak_tls() {
     let mut server = RedisServer::start(DURABLE);
     let store = RedisEventStore::new(server.connect().await);
     for _ in 0..3 {
@@ -222,7 +222,7 @@ async fn a_store_whose_redis_is_down_serves_when_it_comes() {
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_without_the_log_is_not_taken_for_it() {
+async fn a_server_that_returns_without_the_log_is_not_mistaken_for_it() {
     let mut server = RedisServer::start(&["--save", ""]);
     let store = RedisEventStore::new(server.connect().await);
     store.append(commit(1, ExpectedRevision::Any, "a")).await.unwrap();
@@ -231,12 +231,12 @@ async fn a_server_that_comes_back_without_the_log_is_not_taken_for_it() {
     let refused = store.append(commit(1, ExpectedRevision::Any, "b")).await;
     assert!(!matches!(refused, Ok(_) | Err(AppendError::Conflict { .. })), "{refused:?}");
     let why = store.check().await.unwrap_err().to_string();
-    assert!(why.contains("the log is gone"), "{why}");
+    assert!(why.contains("the log that this node uses is gone"), "{why}");
     assert_eq!(server.cli(&["DBSIZE"]), "0", "nothing is written beside a log that is gone");
 }
 
 #[tokio::test]
-async fn a_full_server_says_so_and_leaves_nothing_behind() {
+async fn a_full_server_is_reported_and_nothing_is_left_behind() {
     let server = RedisServer::start(DURABLE);
     let store = RedisEventStore::new(server.connect().await);
     let request = RequestKey { scope: RequestScope::Log, id: "create-1".into(), fingerprint: 7 };
@@ -309,7 +309,7 @@ async fn keys_and_entries_are_as_documented() {
     assert_eq!(server.cli(&["LRANGE", &key("order:9"), "0", "-1"]), "1\n3");
     assert_eq!(server.cli(&["HGET", &key("requests:9"), "pay-1"]), format!("{:032x} 9 1 2", 7));
     assert_eq!(server.cli(&["GET", &key("log-id")]), store.log_id().unwrap().0.to_string());
-    let bus = RedisMessageBus::new(redis, RedisBusOptions::default());
+    let bus = RedisMessageBus::new(redis.clone(), RedisBusOptions::default());
     bus.publish(&[message(5)]).await.unwrap();
     let event = server.cli(&["XRANGE", &key("events"), "-", "+"]);
     for part in
@@ -317,6 +317,13 @@ async fn keys_and_entries_are_as_documented() {
     {
         assert!(event.contains(part), "{part:?} is not in {event}");
     }
+    assert!(!event.contains("traceparent"), "no field without a value: {event}");
+    let describe =
+        |_: &Message| CloudEventAttributes { traceparent: "00-a-b-00".to_owned(), ..CloudEventAttributes::default() };
+    let bus = RedisMessageBus::new(redis, RedisBusOptions { describe, ..RedisBusOptions::default() });
+    bus.publish(&[message(6)]).await.unwrap();
+    let event = server.cli(&["XRANGE", &key("events"), "-", "+"]);
+    assert!(event.contains("traceparent\n00-a-b-00"), "{event}");
     for name in server.cli(&["KEYS", &key("*")]).lines() {
         assert_eq!(server.cli(&["TTL", name]), "-1", "{name} must not expire");
     }

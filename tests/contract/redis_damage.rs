@@ -1,13 +1,13 @@
 //! A log in Redis from which entries have been deleted or trimmed: every reader reports it, and none reads past the gap.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
     ports::event_store::{
-        Commit, CommitId, Direction, EventStore, ExpectedRevision, Position, RequestKey, RequestScope, StoreError,
-        StreamId,
+        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position, RequestKey,
+        RequestScope, StoreError, StreamId,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -64,7 +64,7 @@ async fn an_entry_that_was_deleted_is_missed_by_every_reader() {
 }
 
 #[tokio::test]
-async fn a_log_that_was_trimmed_is_not_taken_for_a_shorter_one() {
+async fn a_trimmed_log_is_not_mistaken_for_a_shorter_one() {
     let (prefix, here) = log().await;
     shared().cli(&["XTRIM", &format!("{{{prefix}}}:log"), "MAXLEN", "5"]);
     let started_later = RedisEventStore::new(shared().connect_to(&prefix).await);
@@ -74,7 +74,52 @@ async fn a_log_that_was_trimmed_is_not_taken_for_a_shorter_one() {
         assert_missing(store.read_log(Position(21), Direction::Backward, 100).await, 15);
         let why = store.check().await.unwrap_err().to_string();
         assert!(why.contains("the entries 0-1 to 0-15 of the log are missing"), "{why}");
+        assert_eq!(
+            store.missing_entries().await.unwrap(),
+            Some("the entries 0-1 to 0-15 of the log are missing".to_owned())
+        );
         assert_eq!(store.check_indexes().await.unwrap().len(), 15);
+    }
+}
+
+/// The positions of the next events, once the node is connected again.
+async fn polled(follower: &mut LogFollower) -> Result<Vec<u64>, StoreError> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        match follower.poll_batch(100).await {
+            Err(StoreError::Unavailable(_)) if Instant::now() < deadline => sleep(Duration::from_millis(20)).await,
+            batch => return batch.map(|events| events.iter().map(|event| event.position.0).collect()),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_follower_before_the_cut_is_told_and_one_after_it_continues() {
+    let (prefix, here) = log().await;
+    let here: Arc<dyn EventStore> = Arc::new(here);
+    let mut followers = Vec::new();
+    for read in [0, 10, 15, 16, 20] {
+        let mut follower = LogFollower::new(Arc::clone(&here), Position(0));
+        if read > 0 {
+            assert_eq!(follower.poll_batch(read).await.unwrap().len(), read);
+        }
+        followers.push((read as u64, follower));
+    }
+    assert_eq!(here.missing_entries().await, Ok(None));
+    shared().cli(&["XTRIM", &format!("{{{prefix}}}:log"), "MAXLEN", "5"]);
+    // The second time on another connection, on which each verifies first what it has read.
+    for connection in 1..=2 {
+        for (read, follower) in &mut followers {
+            let after = follower.position().0 + 1;
+            match polled(follower).await {
+                Err(StoreError::Corrupt(what)) => assert!(*read <= 15 && what.contains("is missing"), "{read}: {what}"),
+                next => {
+                    assert_eq!(next, Ok((after..=ORDERS).collect()), "after {read}, connection {connection}");
+                    assert!(*read > 15, "{read}");
+                }
+            }
+        }
+        here.check().await.unwrap_err();
     }
 }
 
@@ -84,6 +129,13 @@ async fn the_newest_entries_are_missed_as_well() {
     for entry in ["0-20", "0-19"] {
         shared().cli(&["XDEL", &format!("{{{prefix}}}:log"), entry]);
     }
+    // By a node that has just started, and has not looked for the end of the log yet.
+    let redis = shared().connect_to(&prefix).await;
+    let newest = async |from: u64, direction: Direction| {
+        RedisEventStore::new(redis.clone()).read_log(Position(from), direction, 100).await
+    };
+    assert_missing(newest(18, Direction::Forward).await, 19);
+    assert_missing(newest(21, Direction::Backward).await, 19);
     let started_later = RedisEventStore::new(shared().connect_to(&prefix).await);
     for store in [&here, &started_later] {
         assert_eq!(store.head().await, Ok(Position(20)), "it was there");
@@ -112,4 +164,73 @@ async fn a_deleted_log_is_recognised_by_the_indexes_that_point_to_it() {
     let found = store.check_indexes().await.unwrap();
     let request = "request create-7 made revision 1 of order 7, of which there are 0 events";
     assert!(found.len() == 20 && found.iter().any(|finding| finding == request), "{found:?}");
+}
+
+fn next(order: u64, expected: ExpectedRevision) -> Commit {
+    let (stream, events) = (StreamId(order), vec![Bytes::from_static(b"paid")]);
+    Commit { id: CommitId::random(), stream, expected, request: None, events }
+}
+
+#[tokio::test]
+async fn nothing_is_appended_to_an_order_whose_last_event_was_deleted_or_whose_log_is_gone() {
+    for lose in [&["XDEL", "LOG", "0-10", "0-20"][..], &["DEL", "LOG"]] {
+        let (prefix, here) = log().await;
+        let key = format!("{{{prefix}}}:log");
+        let command: Vec<&str> = lose.iter().map(|word| if *word == "LOG" { &*key } else { *word }).collect();
+        shared().cli(&command);
+        let length = shared().cli(&["XLEN", &key]);
+        let last = ExpectedRevision::After { revision: 1, position: Position(10) };
+        for (order, expected) in [(10, ExpectedRevision::Exactly(1)), (10, last), (20, ExpectedRevision::Exists)] {
+            // At first the log may count as replaced by a shorter one, which has the readers check what they have read.
+            let deadline = Instant::now() + Duration::from_secs(30);
+            let refused = loop {
+                match here.append(next(order, expected)).await {
+                    Err(AppendError::Store(StoreError::Unavailable(_))) if Instant::now() < deadline => {}
+                    outcome => break outcome,
+                }
+                sleep(Duration::from_millis(20)).await;
+            };
+            let missing = format!("the entry 0-{order} of the log is missing");
+            assert_eq!(refused, Err(AppendError::Store(StoreError::Corrupt(missing))), "{lose:?}");
+        }
+        assert_eq!(shared().cli(&["XLEN", &key]), length, "nothing was written");
+        if lose[0] == "XDEL" {
+            here.append(next(11, ExpectedRevision::Exactly(1))).await.expect("an intact order goes on");
+        }
+    }
+}
+
+#[tokio::test]
+async fn commits_in_order_end_before_an_order_whose_last_event_was_deleted() {
+    let (prefix, here) = log().await;
+    let key = format!("{{{prefix}}}:log");
+    shared().cli(&["XDEL", &key, "0-10"]);
+    let commits = [11, 10, 12].map(|order| next(order, ExpectedRevision::Exactly(1)));
+    let missing = StoreError::Corrupt("the entry 0-10 of the log is missing".to_owned());
+    assert_eq!(here.append_all(commits.to_vec()).await, Err(AppendError::Store(missing)));
+    for (order, events) in [(10, "1"), (11, "2"), (12, "1")] {
+        let index = format!("{{{prefix}}}:order:{order}");
+        assert_eq!(shared().cli(&["LLEN", &index]), events, "order {order}");
+    }
+    let intact = vec![next(11, ExpectedRevision::Exactly(2)), next(11, ExpectedRevision::Exactly(3))];
+    assert_eq!(here.append_all(intact).await, Ok(Position(23)), "upon events of the same call");
+}
+
+#[tokio::test]
+async fn a_check_that_finds_entries_missing_has_all_readers_verify_what_they_have_read() {
+    let (prefix, here) = log().await;
+    here.check().await.unwrap();
+    let mut connections = here.connections();
+    connections.borrow_and_update();
+    shared().cli(&["XTRIM", &format!("{{{prefix}}}:log"), "MAXLEN", "5"]);
+    here.check().await.unwrap_err();
+    tokio::time::timeout(Duration::from_secs(30), connections.changed()).await.expect("connected again").unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !matches!(here.check().await, Err(StoreError::Corrupt(_))) {
+        assert!(Instant::now() < deadline);
+        sleep(Duration::from_millis(20)).await;
+    }
+    connections.borrow_and_update();
+    here.check().await.unwrap_err();
+    assert!(!connections.has_changed().unwrap(), "once for each finding");
 }

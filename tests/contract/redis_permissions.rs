@@ -1,4 +1,4 @@
-//! The permissions of a Redis user: the documented user can do everything; one that lacks a permission is told which, and nothing is ever
+//! The permissions of a Redis user: the documented user can do everything; one that lacks a permission gets its name, and nothing is ever
 //! half written.
 
 use std::time::Duration;
@@ -138,7 +138,7 @@ async fn refusal(options: RedisOptions, holds_log: bool) -> String {
 }
 
 #[tokio::test]
-async fn a_user_who_lacks_one_documented_command_is_refused_and_told_which() {
+async fn a_user_who_lacks_one_documented_command_is_refused_with_its_name() {
     let server = server();
     let commands: Vec<_> = documented_user().into_iter().filter_map(|rule| rule.strip_prefix('+')).collect();
     assert!(commands.len() > 35, "{commands:?}");
@@ -213,7 +213,7 @@ async fn a_commit_that_is_refused_in_its_middle_leaves_nothing_and_the_node_is_n
 }
 
 #[tokio::test]
-async fn a_publish_that_may_not_use_the_channel_is_there_once() {
+async fn a_publish_without_permission_for_the_channel_is_stored_once() {
     let server = server();
     let bus = RedisMessageBus::new(connect(&server).await, RedisBusOptions::default());
     set_user(&server, &["resetchannels"]);

@@ -47,7 +47,7 @@ async fn appends_again(store: &RedisEventStore, order: u64) -> Position {
 }
 
 #[tokio::test]
-async fn a_log_that_was_deleted_under_an_open_connection_gets_nothing_before_it_is_looked_at_again() {
+async fn a_log_deleted_under_an_open_connection_gets_no_append_before_it_is_verified_again() {
     let prefix = fresh_prefix();
     let store = RedisEventStore::new(shared().connect_to(&prefix).await);
     for order in 1..=10 {
@@ -68,7 +68,7 @@ async fn a_log_that_was_deleted_under_an_open_connection_gets_nothing_before_it_
 }
 
 #[tokio::test]
-async fn a_node_that_only_reads_notices_that_its_log_was_put_back() {
+async fn a_reading_node_detects_that_its_log_was_restored() {
     let prefix = fresh_prefix();
     let writer = RedisEventStore::new(shared().connect_to(&prefix).await);
     let reader = RedisEventStore::new(shared().connect_to(&prefix).await);
@@ -95,7 +95,7 @@ async fn put_another_in_its_place(prefix: &str, orders: u64) {
 }
 
 #[tokio::test]
-async fn a_node_that_only_reads_notices_a_log_that_was_put_back_and_has_grown_past_what_it_had_read() {
+async fn a_reading_node_detects_a_restored_log_that_has_grown_past_its_position() {
     let prefix = fresh_prefix();
     let writer = RedisEventStore::new(shared().connect_to(&prefix).await);
     let reader = RedisEventStore::new(shared().connect_to(&prefix).await);
@@ -113,7 +113,7 @@ async fn a_node_that_only_reads_notices_a_log_that_was_put_back_and_has_grown_pa
 }
 
 #[tokio::test]
-async fn a_reader_of_a_log_that_was_put_back_and_has_grown_is_given_nothing_of_it() {
+async fn a_reader_of_a_restored_log_that_has_grown_gets_none_of_it() {
     let prefix = fresh_prefix();
     let writer = RedisEventStore::new(shared().connect_to(&prefix).await);
     for order in 1..=10 {
@@ -165,13 +165,13 @@ async fn a_deleted_log_is_reported_and_neither_read_nor_written() {
     assert!(matches!(head, Err(StoreError::Unavailable(_))), "nor that the log is empty: {head:?}");
     let refused = append(&store, 11).await;
     assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "{refused:?}");
-    let why = until_it_says(&store, "the log is gone").await;
-    assert!(why.contains("put its data back, or start the node again") && !why.contains("another log"), "{why}");
+    let why = until_it_says(&store, "the log that this node uses is gone").await;
+    assert!(why.contains("restore its data, or restart the node") && !why.contains("another log"), "{why}");
     assert_eq!(server.cli(&["DBSIZE"]), "0", "nothing is written in its place");
 }
 
 #[tokio::test]
-async fn a_log_that_has_lost_its_name_gets_nothing_until_it_has_it_again() {
+async fn a_log_that_has_lost_its_id_gets_no_append_until_it_has_it_again() {
     let server = RedisServer::start(DURABLE);
     let prefix = fresh_prefix();
     let store = RedisEventStore::new(server.connect_to(&prefix).await);
@@ -184,7 +184,7 @@ async fn a_log_that_has_lost_its_name_gets_nothing_until_it_has_it_again() {
     // Already the first one: nothing has contacted the server since.
     let refused = append(&store, 11).await;
     assert!(
-        matches!(&refused, Err(AppendError::Store(StoreError::Unavailable(why))) if why.contains("the log is gone")),
+        matches!(&refused, Err(AppendError::Store(StoreError::Unavailable(why))) if why.contains("the log that this node uses is gone")),
         "{refused:?}"
     );
     let commit = Commit {
@@ -195,12 +195,12 @@ async fn a_log_that_has_lost_its_name_gets_nothing_until_it_has_it_again() {
         events: vec![Bytes::from_static(b"created")],
     };
     store.append_all(vec![commit]).await.unwrap_err();
-    until_it_says(&store, "the log is gone").await;
+    until_it_says(&store, "the log that this node uses is gone").await;
     let mut loss = store.log_loss();
     until_the_loss_is(&mut loss, Some(LossKind::Gone)).await;
     server.cli(&["SET", &name, "4711"]);
     let why = until_it_says(&store, "names another log").await;
-    assert!(why.contains("start the node again"), "{why}");
+    assert!(why.contains("restart the node"), "{why}");
     until_the_loss_is(&mut loss, Some(LossKind::Replaced)).await;
     assert_eq!(server.cli(&["XLEN", &log]), "10", "nothing was added");
     server.cli(&["SET", &name, &id]);

@@ -253,12 +253,12 @@ async fn fail_over(harm: impl FnOnce(&mut Sentinels, usize)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_is_killed_under_load_is_replaced_and_nothing_is_served_that_is_not_there() {
+async fn a_primary_killed_under_load_is_replaced_and_no_missing_data_is_served() {
     fail_over(|all, primary| all.servers[primary].kill()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_stands_still_is_left_for_the_new_one() {
+async fn a_paused_primary_is_abandoned_for_the_new_one() {
     fail_over(|all, primary| {
         all.servers[primary].signal("STOP");
         all.wait_until("another primary", |all| all.primary() != primary);
@@ -268,7 +268,7 @@ async fn a_primary_that_stands_still_is_left_for_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_primary_that_is_replaced_while_it_answers_is_left_as_well() {
+async fn a_primary_that_is_replaced_while_it_answers_is_abandoned_as_well() {
     fail_over(|all, _| {
         assert_eq!(all.sentinels[1].cli(&["SENTINEL", "FAILOVER", SERVICE]), "OK");
     })

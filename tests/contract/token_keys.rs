@@ -69,7 +69,7 @@ async fn redis_store(server: &RedisServer, prefix: &str) -> RedisEventStore {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_come_together_agree_on_the_key_of_a_log_in_redis() {
+async fn nodes_that_start_together_agree_on_the_key_of_a_log_in_redis() {
     let (server, prefix) = (redis_server::shared(), redis_server::fresh_prefix());
     let mut nodes = JoinSet::new();
     for _ in 0..8 {
@@ -83,7 +83,7 @@ async fn nodes_that_come_together_agree_on_the_key_of_a_log_in_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_of_an_earlier_version_in_redis_gets_a_key_and_a_lost_one_is_put_back() {
+async fn a_log_of_an_earlier_version_in_redis_gets_a_key_and_a_lost_one_is_restored() {
     let (server, prefix) = (redis_server::shared(), redis_server::fresh_prefix());
     server.cli(&["SET", &format!("{{{prefix}}}:log-id"), "77"]);
     let store = redis_store(server, &prefix).await;
@@ -148,7 +148,7 @@ async fn nats_key(raw: &Context, prefix: &str, store: &NatsEventStore) -> (async
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_that_come_together_agree_on_the_key_of_a_log_in_nats() {
+async fn nodes_that_start_together_agree_on_the_key_of_a_log_in_nats() {
     let (server, prefix) = (nats_server::shared(), nats_server::fresh_prefix());
     let mut nodes = JoinSet::new();
     for _ in 0..8 {
@@ -162,7 +162,7 @@ async fn nodes_that_come_together_agree_on_the_key_of_a_log_in_nats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_in_nats_without_a_key_gets_one_and_a_lost_one_is_put_back() {
+async fn a_log_in_nats_without_a_key_gets_one_and_a_lost_one_is_restored() {
     let (server, prefix) = (nats_server::shared(), nats_server::fresh_prefix());
     let raw = server.raw().await;
     let store = nats_store(server, &prefix).await;
@@ -190,12 +190,12 @@ async fn an_invalid_token_key_in_nats_is_refused_and_a_reader_loads_none() {
     bucket.put(&name, "half-a-secret".into()).await.unwrap();
     drop(store);
     let nats = server.connect_to(&prefix).await;
-    let why = NatsEventStore::new(nats).first_admission().await.unwrap_err();
+    let why = NatsEventStore::new(nats).until_verified().await.unwrap_err();
     assert!(why.why().contains("the key of the log") && !why.why().contains("half-a-secret"), "{}", why.why());
     let reading = NatsOptions { makes_log: false, ..server.options(&prefix) };
     let nats = Nats::start(reading).await.unwrap();
     nats.connected().await.unwrap();
     let reader = NatsEventStore::new(nats);
-    reader.first_admission().await.unwrap();
+    reader.until_verified().await.unwrap();
     assert!(reader.log_id().is_some() && reader.token_key().is_none());
 }

@@ -34,7 +34,7 @@ def main():
         for part in (image, compose, kubernetes, observability):
             try:
                 checks = part.checks(Path(folder) / part.__name__)
-            except programs.Wrong as error:
+            except programs.CheckFailed as error:
                 checks, failed = [], failed + 1
                 print(f"FAILED  {part.__name__}: {error}", flush=True)
             for name, check in checks:

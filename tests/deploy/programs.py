@@ -21,13 +21,13 @@ BINARY = None
 TOOLS = None
 
 
-class Wrong(Exception):
+class CheckFailed(Exception):
     """A problem in the deployment files."""
 
 
-def need(holds, what):
-    if not holds:
-        raise Wrong(what)
+def check_that(condition, what):
+    if not condition:
+        raise CheckFailed(what)
 
 
 def tool(name):
@@ -35,29 +35,29 @@ def tool(name):
         if candidate.exists():
             return str(candidate)
     found = shutil.which(name)
-    need(found, f"there is no {name}: tests/deploy/tools.sh installs it")
+    check_that(found, f"there is no {name}: tests/deploy/tools.sh installs it")
     return found
 
 
-def run(*args, env=None, cwd=ROOT, ok=True):
+def run(*args, env=None, cwd=ROOT, ok=True, input=None):
     """Runs a program to its end; returns its output. With `ok` it must succeed."""
-    done = subprocess.run([str(arg) for arg in args], env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(arg) for arg in args], env=env, cwd=cwd, capture_output=True, text=True, input=input, timeout=120, check=False)
     if ok:
-        need(done.returncode == 0, f"{' '.join(map(str, args))}: {done.stdout}{done.stderr}")
+        check_that(done.returncode == 0, f"{' '.join(map(str, args))}: {done.stdout}{done.stderr}")
     return done
 
 
-def get(url):
-    with urllib.request.urlopen(url, timeout=5) as answer:
+def get(url, headers=None):
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers or {}), timeout=5) as answer:
         return answer.read().decode()
 
 
-def until(what, holds, within_s=harness.PATIENCE_S):
-    """Waits until `holds` returns something true, and returns that."""
+def until(what, condition, timeout_s=harness.TIMEOUT_S):
+    """Waits until `condition` returns something true, and returns that."""
     try:
-        return harness.until(what, holds, within_s)
+        return harness.until(what, condition, timeout_s)
     except AssertionError as error:
-        raise Wrong(str(error)) from error
+        raise CheckFailed(str(error)) from error
 
 
 SECRETS = "/etc/ordersystem-secrets"
@@ -65,9 +65,9 @@ SECRETS = "/etc/ordersystem-secrets"
 
 def secrets(folder):
     """The files that deploy/secrets.sh creates, shared by the brokers and their clients."""
-    made = folder / "ordersystem-secrets"
-    run(ROOT / "deploy/secrets.sh", made)
-    return made
+    secret_files = folder / "ordersystem-secrets"
+    run(ROOT / "deploy/secrets.sh", secret_files)
+    return secret_files
 
 
 class Redis(Process):
@@ -77,8 +77,8 @@ class Redis(Process):
         self.port = free_port()
         folder.mkdir(parents=True, exist_ok=True)
         text = config.read_text()
-        need("\ndir /data\n" in text, f"{config} keeps its data in the volume")
-        need(f"\ninclude {SECRETS}/redis.conf\n" in text, f"{config} asks for a password")
+        check_that("\ndir /data\n" in text, f"{config} keeps its data in the volume")
+        check_that(f"\ninclude {SECRETS}/redis.conf\n" in text, f"{config} asks for a password")
         self.secrets = secrets(folder)
         text = text.replace(SECRETS, str(self.secrets))
         here = folder / "redis.conf"
@@ -100,12 +100,12 @@ class Nats(Process):
         text = config.read_text()
         for setting, value in [("port: 4222", f"port: {self.port}"), ("http_port: 8222", f"http_port: {self.monitor}"),
                                ("store_dir: /data", f"store_dir: {folder / name}")]:
-            need(setting in text, f"{config} has no {setting!r}")
+            check_that(setting in text, f"{config} has no {setting!r}")
             text = text.replace(setting, value)
-        need("include ../ordersystem-secrets/nats.conf\n" in text, f"{config} asks for a password")
+        check_that("include ../ordersystem-secrets/nats.conf\n" in text, f"{config} asks for a password")
         self.secrets = secrets(folder)
         if routes:
-            need("  include ../ordersystem-secrets/nats-routes.conf\n" in text, f"{config} asks other servers for a password")
+            check_that("  include ../ordersystem-secrets/nats-routes.conf\n" in text, f"{config} asks other servers for a password")
             text = text.replace("port: 6222", f"port: {routes[int(name[-1])]}")
             others = self.secrets / "nats-routes.conf"
             moved = others.read_text()
@@ -118,7 +118,7 @@ class Nats(Process):
         super().__init__([tool("nats-server"), "--config", here, "--addr", "127.0.0.1"], env={**os.environ, "POD_NAME": name})
         until("nats-server answers", lambda: "ok" in get(f"http://127.0.0.1:{self.monitor}/healthz?js-enabled-only=true"))
 
-    def asks_other_servers(self, port):
+    def requires_route_auth(self, port):
         """Whether a server that connects by a route has to authenticate."""
         with socket.create_connection(("127.0.0.1", port), timeout=10) as route:
             return json.loads(route.makefile().readline().removeprefix("INFO ")).get("auth_required", False)
@@ -151,11 +151,21 @@ class Node(Process):
             # In the deployment they are at the default port of each host.
             self.settings["ORDERSYSTEM_NATS_MONITOR"] = ",".join(f"127.0.0.1:{server.monitor}" for server in nats)
         folder.mkdir(parents=True, exist_ok=True)
+        self.headers = {}
+        if "ORDERSYSTEM_IDENTITIES" in settings:
+            # In the deployment it is in a Secret.
+            printed = run(BINARY, "keys", "new", "the-tests", "--role", "operator", "--role", "writer").stdout
+            key, _, entry = printed.partition("\n\n")
+            identities = folder.parent / "identities.toml"
+            identities.write_text(entry)
+            identities.chmod(0o440)
+            self.settings["ORDERSYSTEM_IDENTITIES"] = str(identities)
+            self.headers = {"Authorization": f"Bearer {key}"}
         self.env = {**clean_environment(), **self.settings}
         super().__init__([BINARY, "serve"], env=self.env)
 
     def until_ready(self):
-        until("the node is ready", lambda: json.loads(get(self.url("/health/ready"))), within_s=60)
+        until("the node is ready", lambda: json.loads(get(self.url("/health/ready"))), timeout_s=60)
         return self
 
     def url(self, path):
@@ -166,13 +176,18 @@ class Node(Process):
 
     def create_order(self):
         order = {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": 9.99}]}
-        return harness.call(self.port, "POST", "/orders", order)["orderId"]
+        return harness.call(self.port, "POST", "/orders", order, self.headers)["orderId"]
+
+    def metrics(self):
+        return get(f"http://127.0.0.1:{self.admin_port}/metrics", self.headers)
 
     def probe(self, service):
         """The gRPC health check as the kubelet does it; SERVING, or the error."""
         asked = json.dumps({"service": service})
         address = f"127.0.0.1:{self.port}"
-        done = run(tool("grpcurl"), "-plaintext", "-max-time", 5, "-d", asked, address, "grpc.health.v1.Health/Check", ok=False)
+        # The kubelet sends no credentials; grpcurl needs them to learn what the call looks like.
+        headers = [part for name, value in self.headers.items() for part in ("-reflect-header", f"{name}: {value}")]
+        done = run(tool("grpcurl"), "-plaintext", "-max-time", 5, *headers, "-d", asked, address, "grpc.health.v1.Health/Check", ok=False)
         found = re.search(r'"status": "(\w+)"|Code: (\w+)', done.stdout + done.stderr)
         return found[1] or found[2] if found else done.stderr
 
@@ -185,13 +200,13 @@ def clean_environment():
     return {name: value for name, value in os.environ.items() if not name.startswith("ORDERSYSTEM_")}
 
 
-def accepted(settings, args=()):
+def effective_config(settings, args=()):
     """The binary must accept these settings, without unknown ones; returns the effective ones. Files with passwords are invented."""
-    made_up = tempfile.NamedTemporaryFile("w")
-    print("made-up", file=made_up, flush=True)
-    settings = {key: made_up.name if key.endswith("_PASSWORD_FILE") else value for key, value in settings.items()}
+    dummy_secret = tempfile.NamedTemporaryFile("w")
+    print("made-up", file=dummy_secret, flush=True)
+    settings = {key: dummy_secret.name if key.endswith("_PASSWORD_FILE") else value for key, value in settings.items()}
     done = run(BINARY, "config", *args, env={**clean_environment(), **settings}, ok=False)
-    need(done.returncode == 0, f"the service refuses {settings}: {done.stderr.strip()}")
+    check_that(done.returncode == 0, f"the service refuses {settings}: {done.stderr.strip()}")
     return done.stdout
 
 

@@ -8,7 +8,7 @@ import http.server
 import sys
 import threading
 
-from dashboard import Browser
+from browser import Browser
 from harness import Node, until
 
 # Each one tries to cancel the given order, and reports in its title when it is done.

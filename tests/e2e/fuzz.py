@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hostile bytes over real sockets, to every gRPC method, every route, and below: the node is never at fault and serves other clients.
+"""Fuzzing over real sockets: every gRPC method, every route, and raw HTTP/2 frames. The node must not fail, and must serve other clients.
 
 usage: fuzz.py BINARY [--seconds 20] [--seed N] [--workers 6]
 
@@ -27,7 +27,7 @@ from harness import Node
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 # UNKNOWN, INTERNAL and DATA_LOSS: the service would be at fault.
-FAULTS = {"2", "13", "15"}
+FAULT_CODES = {"2", "13", "15"}
 # Unavailable, and an HTTP version that does not carry a protocol.
 ALLOWED_5XX = {503, 505}
 MAX_RSS_MIB = 400
@@ -48,22 +48,22 @@ def corpus(target):
     return [open(path, "rb").read() for path in sorted(glob.glob(f"{ROOT}/tests/fuzz/corpus/{target}/*"))]
 
 
-def mutated(rng, data):
-    """Some bytes changed, removed, doubled or inserted."""
+def mutate(rng, data):
+    """Changes, removes, repeats or inserts some bytes."""
     data = bytearray(data)
     for _ in range(rng.choice([0, 1, 1, 2, 5, 20])):
-        at = rng.randrange(len(data) + 1)
+        index = rng.randrange(len(data) + 1)
         kind = rng.randrange(5)
         if kind == 0 and data:
-            data[min(at, len(data) - 1)] = rng.randrange(256)
+            data[min(index, len(data) - 1)] = rng.randrange(256)
         elif kind == 1:
-            del data[at : at + rng.randrange(1, 9)]
+            del data[index : index + rng.randrange(1, 9)]
         elif kind == 2:
-            data[at:at] = rng.randbytes(rng.randrange(1, 9))
+            data[index:index] = rng.randbytes(rng.randrange(1, 9))
         elif kind == 3:
-            data[at:at] = data[max(0, at - 40) : at] * rng.randrange(1, 30)
+            data[index:index] = data[max(0, index - 40) : index] * rng.randrange(1, 30)
         else:
-            data[at:at] = rng.choice([b"\xff" * 10, b"\x80" * 9 + b"\x01", b"\0" * 8, "\u202e\u0000é😀".encode(), b"9" * 400])
+            data[index:index] = rng.choice([b"\xff" * 10, b"\x80" * 9 + b"\x01", b"\0" * 8, "\u202e\u0000é😀".encode(), b"9" * 400])
     return bytes(data[:200_000])
 
 
@@ -74,12 +74,12 @@ class Worker(threading.Thread):
         super().__init__(daemon=True)
         self.rng = random.Random(f"{seed}-{number}")
         self.port, self.until = port, until
-        self.sent, self.findings = 0, []
+        self.sent, self.reports = 0, []
         self.methods, self.messages, self.requests = methods(), corpus("requests"), corpus("rest")
         self.ids = ["384296157519544320"]
 
     def run(self):
-        while time.monotonic() < self.until and len(self.findings) < 5:
+        while time.monotonic() < self.until and len(self.reports) < 5:
             kind = self.rng.choice([self.grpc_web, self.grpc_web, self.rest, self.rest, self.frames, self.garbage])
             try:
                 kind()
@@ -88,12 +88,12 @@ class Worker(threading.Thread):
                 pass
             self.sent += 1
 
-    def finding(self, what, answer):
-        self.findings.append(f"{what}: {answer!r:.500}")
+    def report(self, what, answer):
+        self.reports.append(f"{what}: {answer!r:.500}")
 
     def grpc_web(self):
         method = self.rng.choice(self.methods)
-        message = mutated(self.rng, self.rng.choice(self.messages)[2:])
+        message = mutate(self.rng, self.rng.choice(self.messages)[2:])
         length = len(message) + self.rng.choice([0] * 9 + [1, -1, 2**31])
         frame = struct.pack(">BI", self.rng.choice([0] * 9 + [1, 2, 128, 255]), length % 2**32) + message
         headers = {
@@ -108,8 +108,8 @@ class Worker(threading.Thread):
         reply = connection.getresponse()
         body = reply.read(200_000) if headers["grpc-timeout"] not in ("99999999H",) else b""
         status = reply.getheader("grpc-status") or (re.search(rb"grpc-status: ?(\d+)", body) or [b"", b"0"])[1].decode()
-        if status in FAULTS or (reply.status >= 500 and reply.status not in ALLOWED_5XX):
-            self.finding(method, (reply.status, status, reply.getheader("grpc-message"), body[-300:]))
+        if status in FAULT_CODES or (reply.status >= 500 and reply.status not in ALLOWED_5XX):
+            self.report(method, (reply.status, status, reply.getheader("grpc-message"), body[-300:]))
         connection.close()
 
     def rest(self):
@@ -118,15 +118,15 @@ class Worker(threading.Thread):
         verb, target = first.split(" ", 1)
         target = target.replace("384296157519544320", self.rng.choice(self.ids))
         if self.rng.random() < 0.5:
-            target = "/" + urllib.request.quote(mutated(self.rng, target[1:].encode()), safe="/?&=%")[:4000]
+            target = "/" + urllib.request.quote(mutate(self.rng, target[1:].encode()), safe="/?&=%")[:4000]
         if self.rng.random() < 0.7:
-            body = mutated(self.rng, body)
+            body = mutate(self.rng, body)
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
         connection.putrequest(self.rng.choice([verb, verb, verb, "PUT", "DELETE", "HEAD", "OPTIONS"]), target)
         for line in headers:
             name, value = line.split(": ", 1)
             if self.rng.random() < 0.3:
-                value = mutated(self.rng, value.encode()).decode("latin-1").replace("\n", "").replace("\r", "")
+                value = mutate(self.rng, value.encode()).decode("latin-1").replace("\n", "").replace("\r", "")
             try:
                 connection.putheader(name, value)
             except ValueError:
@@ -136,7 +136,7 @@ class Worker(threading.Thread):
         reply = connection.getresponse()
         answer = reply.read(200_000)
         if reply.status >= 500 and reply.status not in ALLOWED_5XX:
-            self.finding(f"{verb} {target}", (reply.status, answer))
+            self.report(f"{verb} {target}", (reply.status, answer))
         if reply.status == 201:
             self.ids = [*self.ids[-50:], json.loads(answer)["orderId"]]
         connection.close()
@@ -162,7 +162,7 @@ class Worker(threading.Thread):
         self.raw(data)
 
     def garbage(self):
-        self.raw(mutated(self.rng, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"))
+        self.raw(mutate(self.rng, b"POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"))
 
 
 class FuzzedNode(Node):
@@ -184,7 +184,7 @@ class FuzzedNode(Node):
 
 def check(node, workers):
     """All problems found."""
-    places = 0
+    orders = 0
     while any(worker.is_alive() for worker in workers):
         if not node.is_running():
             yield f"the node has ended with {node.process.returncode}"
@@ -192,10 +192,10 @@ def check(node, workers):
         # An ordinary client at the same time.
         order = node.call("POST", "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "1.50"}]})
         node.call("POST", f"/orders/{order['orderId']}/pay", {"paymentMethod": "card"})
-        places += 1
+        orders += 1
         time.sleep(0.1)
     for worker in workers:
-        yield from worker.findings
+        yield from worker.reports
     ready = node.call("GET", "/health/ready")
     if ready["status"] != "Ready":
         yield f"the node is not ready in the end: {ready}"
@@ -203,14 +203,14 @@ def check(node, workers):
         yield f"the node has taken {rss} MiB"
     if (code := node.stop()) != 0:
         yield f"the node ended with {code}"
-    said = node.said()
-    for line in said.splitlines():
+    output = node.output()
+    for line in output.splitlines():
         if "panicked" in line or " ERROR " in line:
             yield f"the log has: {line}"
     code, outcome = node.verify()
     if code != 0:
         yield f"verify ends with {code}: {outcome}"
-    print(f"{sum(worker.sent for worker in workers)} requests, {places} orders of an ordinary client, {rss} MiB, {len(said.splitlines())} lines of log")
+    print(f"{sum(worker.sent for worker in workers)} requests, {orders} orders of an ordinary client, {rss} MiB, {len(output.splitlines())} lines of log")
 
 
 def main():
@@ -226,9 +226,9 @@ def main():
         workers = [Worker(number, arguments.seed, node.port, until) for number in range(arguments.workers)]
         for worker in workers:
             worker.start()
-        findings = list(check(node, workers))
-    print("\n".join(findings) or "the node was never at fault")
-    sys.exit(bool(findings))
+        reports = list(check(node, workers))
+    print("\n".join(reports) or "the node was never at fault")
+    sys.exit(bool(reports))
 
 
 if __name__ == "__main__":

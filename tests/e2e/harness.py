@@ -1,4 +1,4 @@
-"""What the end-to-end programs share: processes of the service and of brokers with their logs, free ports, waits, and calls over HTTP."""
+"""The harness of the end-to-end tests: processes of the service and of brokers with their logs, free ports, waits, and HTTP calls."""
 
 import json
 import os
@@ -13,14 +13,18 @@ import time
 import urllib.error
 import urllib.request
 
-# How long anything that must happen may take, on a busy machine too.
-PATIENCE_S = 60
-# So many lines of a log are shown when something goes wrong.
-SHOWN_LINES = 40
+# The timeout of every wait, generous enough for a busy machine.
+TIMEOUT_S = 60
+# With this in the environment every node identifies its callers, and every call is made by an administrator, who has all roles.
+WITH_IDENTITIES = os.environ.get("WITH_IDENTITIES") == "1"
+KEY = "orderkey_test-only-all------------------------------"
+AUTHORIZATION = {"Authorization": f"Bearer {KEY}"} if WITH_IDENTITIES else {}
+# The number of log lines that are shown after a failure.
+LOG_TAIL_LINES = 40
 
 
 def free_port():
-    """A port that nobody listens on, below those that connections are given: no connection takes it before its server does."""
+    """A free port below the ephemeral range, so that no outgoing connection takes it before the server binds it."""
     while True:
         port = random.randrange(20_000, 32_000)
         with socket.socket() as probe:
@@ -32,26 +36,26 @@ def free_port():
 
 
 def tool(name):
-    """Where a program is that this machine has to have."""
+    """The path of a program that must be installed on this machine."""
     return shutil.which(name) or sys.exit(f"there is no {name} on this machine")
 
 
-def until(what, holds, within_s=PATIENCE_S):
-    """Waits until `holds` gives something true, and gives it back."""
-    deadline, last = time.monotonic() + within_s, None
+def until(what, condition, timeout_s=TIMEOUT_S):
+    """Waits until `condition` returns something true, and returns that. OSError and ValueError count as not yet."""
+    deadline, last = time.monotonic() + timeout_s, None
     while True:
         try:
-            last = holds()
+            last = condition()
             if last:
                 return last
         except (OSError, ValueError) as error:
             last = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s: {what} ({last!r})")
+            raise AssertionError(f"not within {timeout_s} s: {what} ({last!r})")
         time.sleep(0.05)
 
 
-def listens(port):
+def is_listening(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
         return True
@@ -60,18 +64,19 @@ def listens(port):
 
 
 def call(port, method, path, body=None, headers=None, timeout=30):
-    """The JSON that a node answers; urllib.error.HTTPError for a refusal."""
+    """The JSON body of the response; raises urllib.error.HTTPError for an error status."""
     data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json", **(headers or {})}
+    headers = {"Content-Type": "application/json", **AUTHORIZATION, **(headers or {})}
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
     with urllib.request.urlopen(request, timeout=timeout) as answer:
         return json.load(answer)
 
 
 def status_of(port, method, path, body=None):
-    """The HTTP status that a node answers."""
+    """The HTTP status of the response."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, {"Content-Type": "application/json"}, method=method)
+    headers = {"Content-Type": "application/json", **AUTHORIZATION}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return answer.status
@@ -80,7 +85,7 @@ def status_of(port, method, path, body=None):
 
 
 class Process:
-    """A process of this run, with what it writes in a file. As a context it is killed at the end, and shows its log after a failure."""
+    """A child process whose output goes to a file. As a context manager it is killed on exit, and its log is shown after a failure."""
 
     def __init__(self, args, env=None):
         self.args, self.env, self.process = [str(arg) for arg in args], env, None
@@ -92,39 +97,39 @@ class Process:
         self.process = subprocess.Popen(self.args, env=self.env, stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         return self
 
-    def said(self):
-        """Everything that it has written."""
+    def output(self):
+        """Everything that it has written to stdout and stderr."""
         with open(self.log.name, encoding="utf-8", errors="replace") as log:
             return log.read()
 
     def show(self):
-        lines = self.said().splitlines()[-SHOWN_LINES:]
+        lines = self.output().splitlines()[-LOG_TAIL_LINES:]
         print(f"the last lines of {os.path.basename(self.args[0])}:", *lines, sep="\n    ", file=sys.stderr)
 
     def is_running(self):
         return self.process.poll() is None
 
-    def until(self, what, holds):
-        """Waits until `holds`, as long as the process runs."""
-        def holds_or_has_ended():
-            return holds() or not self.is_running()
+    def until(self, what, condition):
+        """Waits until `condition` holds, as long as the process runs."""
+        def holds_or_ended():
+            return condition() or not self.is_running()
         try:
-            until(what, holds_or_has_ended)
+            until(what, holds_or_ended)
         except AssertionError:
-            self.give_up()
+            self.kill_and_show_log()
             raise
         if not self.is_running():
-            self.give_up()
+            self.kill_and_show_log()
             raise AssertionError(f"{os.path.basename(self.args[0])} has ended with {self.process.returncode} before this: {what}")
         return self
 
-    def give_up(self):
-        """Leaves nothing behind, also where it was not a context yet."""
+    def kill_and_show_log(self):
+        """Kills the process and shows its log; for failures before it is used as a context manager."""
         self.kill()
         self.show()
 
     def until_listening(self, port):
-        return self.until(f"it listens on {port}", lambda: listens(port))
+        return self.until(f"it listens on {port}", lambda: is_listening(port))
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -134,13 +139,13 @@ class Process:
         if self.is_running():
             self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(timeout=PATIENCE_S)
+            return self.process.wait(timeout=TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
-            self.give_up()
-            raise AssertionError(f"{os.path.basename(self.args[0])} does not end within {PATIENCE_S} s of SIGTERM") from error
+            self.kill_and_show_log()
+            raise AssertionError(f"{os.path.basename(self.args[0])} does not end within {TIMEOUT_S} s of SIGTERM") from error
 
     def kill(self):
-        """kill -9, and no more of it when this returns."""
+        """Kills it with SIGKILL, and waits until it has ended."""
         if self.is_running():
             self.process.kill()
         self.process.wait()
@@ -155,12 +160,23 @@ class Process:
         self.log.close()
 
 
+def identities():
+    """The flags of a node that identifies its callers, and the file with them, which only this user can write."""
+    source = os.path.join(os.path.dirname(__file__), "../../clients/conformance/identities.toml")
+    file = tempfile.NamedTemporaryFile("wb")
+    with open(source, "rb") as callers:
+        file.write(callers.read())
+    file.flush()
+    return ["--identities", file.name], file
+
+
 class Node(Process):
-    """The service, with these flags, on a port of its own."""
+    """A node of the service with these flags, on its own port."""
 
     def __init__(self, binary, *flags, port=None, env=None):
         self.port = port or free_port()
-        super().__init__([os.path.abspath(binary), "--port", self.port, *flags], env)
+        more, self.identities = identities() if WITH_IDENTITIES else ([], None)
+        super().__init__([os.path.abspath(binary), "--port", self.port, *flags, *more], env)
 
     @property
     def url(self):
@@ -187,7 +203,7 @@ class Redis(Process):
         self.until("redis-server answers", lambda: self.cli("ping") == "PONG")
 
     def cli(self, *args):
-        done = subprocess.run(["redis-cli", "-p", str(self.port), *args], capture_output=True, check=False, timeout=PATIENCE_S)
+        done = subprocess.run(["redis-cli", "-p", str(self.port), *args], capture_output=True, check=False, timeout=TIMEOUT_S)
         return done.stdout.decode(errors="replace").strip()
 
 

@@ -33,8 +33,8 @@ from harness import Nats, Node, Redis, until
 ORDERS = 300
 DRIVERS = 16
 # The time limit of listeners after the last command was answered.
-PATIENCE_S = 30
-LIVES = [["pay", "ship", "deliver"], ["pay", "ship"], ["pay", "cancel"], ["cancel"], ["pay"], []]
+TIMEOUT_S = 30
+LIFECYCLES = [["pay", "ship", "deliver"], ["pay", "ship"], ["pay", "cancel"], ["cancel"], ["pay"], []]
 KINDS = {"create": "OrderCreated", "pay": "OrderPaid", "ship": "OrderShipped", "deliver": "OrderDelivered", "cancel": "OrderCancelled"}
 # The field of an OrderEvent that contains the change.
 FIELDS = {"OrderCreated": 16, "OrderPaid": 17, "OrderShipped": 18, "OrderDelivered": 19, "OrderCancelled": 20}
@@ -43,7 +43,7 @@ NAMES = {kind: kind[0].lower() + kind[1:] for kind in FIELDS}
 
 
 def call(node, method, path, body=None):
-    """What the node answers, as soon as it is not overloaded any more."""
+    """The response of the node; retries while it is overloaded."""
     def answer():
         try:
             return node.call(method, path, body)
@@ -56,7 +56,7 @@ def call(node, method, path, body=None):
     return until("the node is not overloaded", answer)
 
 
-def live(node, number, steps):
+def run_order_lifecycle(node, number, steps):
     """One order; its expected events: id -> (order, type, customer)."""
     customer = f"customer-{number % 7} é"
     order = call(node, "POST", "/orders", {"customerId": customer, "items": [{"productId": "p", "quantity": 2, "price": "9.99"}]})["orderId"]
@@ -67,10 +67,10 @@ def live(node, number, steps):
 
 
 def drive(node, rng):
-    lives = [rng.choice(LIVES) for _ in range(ORDERS)]
+    lifecycles = [rng.choice(LIFECYCLES) for _ in range(ORDERS)]
     expected = {}
     with concurrent.futures.ThreadPoolExecutor(DRIVERS) as pool:
-        for events in pool.map(lambda at: live(node, *at), enumerate(lives)):
+        for events in pool.map(lambda numbered: run_order_lifecycle(node, *numbered), enumerate(lifecycles)):
             expected.update(events)
     return expected
 
@@ -79,39 +79,39 @@ class Listener:
     """The record of one listener: (attributes of the CloudEvent, or None if only the payload is delivered; payload)."""
 
     def __init__(self, name):
-        self.name, self.heard, self.lock = name, [], threading.Lock()
+        self.name, self.received, self.lock = name, [], threading.Lock()
 
-    def hear(self, attributes, payload):
+    def record(self, attributes, payload):
         with self.lock:
-            self.heard.append((attributes, payload))
+            self.received.append((attributes, payload))
 
     def count(self, event_format):
         with self.lock:
-            return len({decode(payload, event_format)["id"] for _, payload in self.heard})
+            return len({decode(payload, event_format)["id"] for _, payload in self.received})
 
 
-def varint(data, at):
+def varint(data, offset):
     value, shift = 0, 0
     while True:
-        byte = data[at]
-        value, shift, at = value | (byte & 0x7F) << shift, shift + 7, at + 1
+        byte = data[offset]
+        value, shift, offset = value | (byte & 0x7F) << shift, shift + 7, offset + 1
         if byte < 0x80:
-            return value, at
+            return value, offset
 
 
 def fields_of(data):
     """The fields of a protobuf message: number -> last value."""
-    fields, at = {}, 0
-    while at < len(data):
-        tag, at = varint(data, at)
+    fields, offset = {}, 0
+    while offset < len(data):
+        tag, offset = varint(data, offset)
         if tag & 7 == 0:
-            value, at = varint(data, at)
+            value, offset = varint(data, offset)
         else:
             assert tag & 7 == 2, f"wire type {tag & 7}"
-            size, at = varint(data, at)
-            value, at = data[at:at + size], at + size
+            size, offset = varint(data, offset)
+            value, offset = data[offset:offset + size], offset + size
         fields[tag >> 3] = value
-    assert at == len(data), "a field runs beyond the message"
+    assert offset == len(data), "a field runs beyond the message"
     return fields
 
 
@@ -129,9 +129,9 @@ def decode(payload, event_format):
     return {**header, "type": kinds[0]}
 
 
-def check(listener, expected, event_format, began):
+def check(listener, expected, event_format, started_at):
     revisions, content_type = {}, {"json": "application/json", "protobuf": "application/protobuf"}[event_format]
-    for attributes, payload in listener.heard:
+    for attributes, payload in listener.received:
         event = decode(payload, event_format)
         assert event["id"] in expected, f"{event['id']} is not an event of this run"
         order, kind, customer = expected[event["id"]]
@@ -143,16 +143,16 @@ def check(listener, expected, event_format, began):
         revisions[order] = max(last, event["revision"])
         if attributes is None:
             continue
-        wanted = {"specversion": "1.0", "id": event["id"], "source": "/ordersystem/orders", "type": kind, "subject": order,
+        expected_attributes = {"specversion": "1.0", "id": event["id"], "source": "/ordersystem/orders", "type": kind, "subject": order,
                   "datacontenttype": content_type}
-        assert {name: attributes.get(name) for name in wanted} == wanted, attributes
+        assert {name: attributes.get(name) for name in expected_attributes} == expected_attributes, attributes
         assert int(attributes["position"]) >= 1, attributes
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", attributes["time"]), attributes["time"]
-        at = datetime.datetime.fromisoformat(attributes["time"][:19] + "+00:00").timestamp()
-        assert began - 2 <= at <= time.time() + 2, attributes["time"]
+        sent_at = datetime.datetime.fromisoformat(attributes["time"][:19] + "+00:00").timestamp()
+        assert started_at - 2 <= sent_at <= time.time() + 2, attributes["time"]
     missing = [event for event, (order, _, _) in expected.items() if int(event.rsplit("-", 1)[1]) > revisions.get(order, 0)]
     assert not missing, f"{listener.name} misses {len(missing)} events, such as {missing[0]}"
-    return len(listener.heard) - len(expected)
+    return len(listener.received) - len(expected)
 
 
 class RedisListeners:
@@ -163,7 +163,7 @@ class RedisListeners:
     def __init__(self, broker):
         self.client = redis.Redis(port=broker.port)
         self.listeners = [Listener("XREAD"), Listener("XREADGROUP"), Listener("PSUBSCRIBE")]
-        self.ends = False
+        self.stopping = False
         self.client.xgroup_create(self.STREAM, "billing", id="0", mkstream=True)
         self.channels = self.client.pubsub(ignore_subscribe_messages=True)
         self.channels.psubscribe("ordersystem:events:*")
@@ -182,32 +182,32 @@ class RedisListeners:
         except Exception as error:  # told by the main thread
             self.failures.append(error)
 
-    def hear(self, listener, fields):
+    def record(self, listener, fields):
         fields = {name.decode(): value for name, value in fields.items()}
-        listener.hear({name: value.decode() for name, value in fields.items() if name not in ("data", "stored")}, fields["data"])
+        listener.record({name: value.decode() for name, value in fields.items() if name not in ("data", "stored")}, fields["data"])
 
     def read(self, listener):
         last = "0"
-        while not self.ends:
+        while not self.stopping:
             for _, entries in self.client.xread({self.STREAM: last}, block=200):
                 for last, fields in entries:
-                    self.hear(listener, fields)
+                    self.record(listener, fields)
 
     def read_as_group(self, listener):
-        while not self.ends:
+        while not self.stopping:
             for _, entries in self.client.xreadgroup("billing", "one", {self.STREAM: ">"}, count=50, block=200):
                 for entry, fields in entries:
-                    self.hear(listener, fields)
+                    self.record(listener, fields)
                     self.client.xack(self.STREAM, "billing", entry)
 
     def subscribe(self, listener):
-        while not self.ends:
+        while not self.stopping:
             message = self.channels.get_message(timeout=0.2)
             if message:
-                listener.hear(None, message["data"])
+                listener.record(None, message["data"])
 
     def stop(self):
-        self.ends = True
+        self.stopping = True
         for thread in self.threads:
             thread.join()
         self.client.close()
@@ -221,13 +221,13 @@ class NatsListeners:
     def __init__(self, broker):
         self.url = f"nats://127.0.0.1:{broker.port}"
         self.listeners = [Listener("SUB"), Listener("pull consumer")]
-        self.ends, self.failures, ready = False, [], threading.Event()
+        self.stopping, self.failures, ready = False, [], threading.Event()
         self.thread = threading.Thread(target=lambda: asyncio.run(self.run(ready)))
         self.thread.start()
         assert ready.wait(20), "the listeners do not get ready"
 
     @staticmethod
-    def hear(listener, message):
+    def record(listener, message):
         headers = message.headers or {}
         attributes = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
         assert message.subject == f"ordersystem.events.{attributes['subject']}", message.subject
@@ -235,7 +235,7 @@ class NatsListeners:
         stored = headers.get("Ordersystem-Stored")
         if stored is not None:
             assert decode(base64.b64decode(stored), "protobuf")["id"] == attributes["id"], "what is stored is another event"
-        listener.hear(attributes, message.data)
+        listener.record(attributes, message.data)
 
     async def run(self, ready):
         try:
@@ -253,23 +253,23 @@ class NatsListeners:
             ready.set()
 
     async def subscribe(self, plain):
-        while not self.ends:
+        while not self.stopping:
             try:
-                self.hear(self.listeners[0], await plain.next_msg(timeout=0.2))
+                self.record(self.listeners[0], await plain.next_msg(timeout=0.2))
             except asyncio.TimeoutError:
                 pass
 
     async def pull(self, pulled):
-        while not self.ends:
+        while not self.stopping:
             try:
                 for message in await pulled.fetch(50, timeout=0.5):
-                    self.hear(self.listeners[1], message)
+                    self.record(self.listeners[1], message)
                     await message.ack()
             except asyncio.TimeoutError:
                 pass
 
     def stop(self):
-        self.ends = True
+        self.stopping = True
         self.thread.join()
         if self.failures:
             raise self.failures[0]
@@ -278,21 +278,21 @@ class NatsListeners:
 def run(binary, transport, event_format, rng):
     """One configuration: the number of events, and how many each listener received more than once."""
     with tempfile.TemporaryDirectory() as folder, {"redis": Redis, "nats": Nats}[transport](folder) as broker:
-        began = time.time()
-        own = ["--log-level", "warn", "--persistence", "embedded", "--data-dir", f"{folder}/data"]
-        bus = ["--transport", transport, f"--{transport}", f"127.0.0.1:{broker.port}", "--event-format", event_format]
-        with Node(binary, *own, *bus).until_ready() as node:
+        started_at = time.time()
+        store_flags = ["--log-level", "warn", "--persistence", "embedded", "--data-dir", f"{folder}/data"]
+        bus_flags = ["--transport", transport, f"--{transport}", f"127.0.0.1:{broker.port}", "--event-format", event_format]
+        with Node(binary, *store_flags, *bus_flags).until_ready() as node:
             listeners = {"redis": RedisListeners, "nats": NatsListeners}[transport](broker)
             try:
                 expected = drive(node, rng)
-                deadline = time.monotonic() + PATIENCE_S
+                deadline = time.monotonic() + TIMEOUT_S
                 while time.monotonic() < deadline and any(each.count(event_format) < len(expected) for each in listeners.listeners):
                     time.sleep(0.1)
             finally:
                 listeners.stop()
-            repeats = {each.name: check(each, expected, event_format, began) for each in listeners.listeners}
+            duplicates = {each.name: check(each, expected, event_format, started_at) for each in listeners.listeners}
             assert node.stop() == 0, "an orderly shutdown"
-    return f"{len(expected)} events, heard again: " + ", ".join(f"{name} {count}" for name, count in repeats.items())
+    return f"{len(expected)} events, duplicates: " + ", ".join(f"{name} {count}" for name, count in duplicates.items())
 
 
 def main():

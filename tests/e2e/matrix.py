@@ -23,18 +23,18 @@ TRANSPORT = ["inmemory", "redis", "nats"]
 DURABILITY = {"inmemory": "none", "embedded": "machine", "redis": "machine", "nats": "process"}
 
 
-class Wire:
-    """A listener on the wire of a nats-server that knows nothing of JetStream."""
+class NatsSubscriber:
+    """A subscriber that speaks the plain NATS protocol, without JetStream."""
 
     def __init__(self, server):
-        self.heard = b""
+        self.received = b""
         self.wire = socket.create_connection(("127.0.0.1", server.port))
         self.wire.sendall(b'CONNECT {"verbose":false,"headers":true}\r\nSUB *.events.> 1\r\nPING\r\n')
         threading.Thread(target=self.listen, daemon=True).start()
 
     def listen(self):
         while read := self.wire.recv(65536):
-            self.heard += read
+            self.received += read
             if b"PING\r\n" in read:
                 self.wire.sendall(b"PONG\r\n")
 
@@ -50,12 +50,12 @@ def flags(persistence, transport, ports, folder, prefix):
     return flags
 
 
-def live(node):
-    """The life of one order; returns its id."""
+def run_order_lifecycle(node):
+    """Drives one order through its life cycle; returns its id."""
     new = {"customerId": "customer-1", "items": [{"productId": "p", "quantity": 2, "price": 9.99}]}
     order = node.call("POST", "/orders", new, {"Idempotency-Key": "first"})
-    again = node.call("POST", "/orders", new, {"Idempotency-Key": "first"})
-    assert order == again, "a retry gets the first answer"
+    retried = node.call("POST", "/orders", new, {"Idempotency-Key": "first"})
+    assert order == retried, "a retry gets the first answer"
     path = f"/orders/{order['orderId']}"
     node.call("POST", path + "/pay", {"paymentMethod": "card"})
     node.call("POST", path + "/ship", {"trackingNumber": "T-1"})
@@ -64,8 +64,8 @@ def live(node):
     return order["orderId"]
 
 
-def is_told(node, order):
-    """The replies of queries about the order, from the log and from the read model."""
+def check_order(node, order):
+    """Checks the replies of queries about the order, from the log and from the read model."""
     assert node.call("GET", f"/orders/{order}")["status"] == "Delivered"
     history = [event["type"] for event in node.call("GET", f"/orders/{order}/history")]
     assert history == ["OrderCreated", "OrderPaid", "OrderShipped", "OrderDelivered"], history
@@ -75,22 +75,22 @@ def is_told(node, order):
     assert node.call("GET", "/health")["status"] == "Healthy"
 
 
-def in_redis(redis, prefix, order):
+def ids_in_redis(redis, prefix, order):
     """The ids of the order's events in a Redis stream."""
     keys = [key for key in redis.cli("--scan", "--pattern", f"*{prefix}*").splitlines() if redis.cli("type", key) == "stream"]
     entries = [line for key in keys for line in redis.cli("xrange", key, "-", "+").splitlines()]
     return [line for line in entries if re.fullmatch(order + "-[0-9]+", line)]
 
 
-def on_nats(wire, prefix, order):
+def ids_on_nats(wire, prefix, order):
     """The ids of the order's events, as received over the wire."""
-    return re.findall(rf"ce-id: ?({order}-[0-9]+)", wire.heard.decode(errors="replace"), re.IGNORECASE)
+    return re.findall(rf"ce-id: ?({order}-[0-9]+)", wire.received.decode(errors="replace"), re.IGNORECASE)
 
 
-def is_published(transport, broker, prefix, order):
-    """The events that the broker's own client gets from the bus: every one, in order; any may be repeated."""
+def check_published(transport, broker, prefix, order):
+    """Checks that the broker's own client gets every event from the bus, in order; events may be repeated."""
     expected = [f"{order}-{revision}" for revision in range(1, 5)]
-    found = lambda: list(dict.fromkeys({"redis": in_redis, "nats": on_nats}[transport](broker, prefix, order)))
+    found = lambda: list(dict.fromkeys({"redis": ids_in_redis, "nats": ids_on_nats}[transport](broker, prefix, order)))
     try:
         until("all events are on the bus", lambda: found() == expected)
     except AssertionError as error:
@@ -100,28 +100,28 @@ def is_published(transport, broker, prefix, order):
 def check(binary, persistence, transport, ports, listeners, folder):
     prefix = f"{persistence}-{transport}"
     with Node(binary, *flags(persistence, transport, ports, folder, prefix)).until_ready() as node:
-        node_says = node.call("GET", "/")
-        assert (node_says["persistence"], node_says["transport"]) == (persistence, transport)
-        assert node_says["durability"] == DURABILITY[persistence], node_says["durability"]
-        order = live(node)
-        is_told(node, order)
+        info = node.call("GET", "/")
+        assert (info["persistence"], info["transport"]) == (persistence, transport)
+        assert info["durability"] == DURABILITY[persistence], info["durability"]
+        order = run_order_lifecycle(node)
+        check_order(node, order)
         if transport in listeners:
-            is_published(transport, listeners[transport], prefix, order)
+            check_published(transport, listeners[transport], prefix, order)
         node.kill()
         node.start().until_ready()
         if DURABILITY[persistence] == "none":
             assert node.status_of("GET", f"/orders/{order}") == 404, "nothing survives the process"
         else:
-            is_told(node, order)
+            check_order(node, order)
         assert node.stop() == 0, "an orderly shutdown"
-    return node_says["durability"]
+    return info["durability"]
 
 
 def main():
     rows, failed = [], 0
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as brokers:
         redis, nats = brokers.enter_context(Redis(folder)), brokers.enter_context(Nats(f"{folder}/jetstream"))
-        ports, listeners = {"redis": redis.port, "nats": nats.port}, {"redis": redis, "nats": Wire(nats)}
+        ports, listeners = {"redis": redis.port, "nats": nats.port}, {"redis": redis, "nats": NatsSubscriber(nats)}
         for persistence in PERSISTENCE:
             for transport in TRANSPORT:
                 started = time.monotonic()

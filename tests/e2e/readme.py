@@ -31,6 +31,7 @@ VARYING = [
     (r"(?<![\w-])[Yd](?:[\w-]{33}|[\w-]{38})(?![\w-])", "<cursor>"),
     (r'("nextPageToken": )"[\w-]{55}"', r'\1"<page token>"'),
     (r"\b\d{17,19}\b", "<id>"),
+    (r'(sha256 = )"[0-9a-f]{64}"', r'\1"<hash>"'),
     (r'"(uptime|latencyMs)": ?"?[0-9.e-]+s?"?', r'"\1": <varies>'),
     (r"(?i)^(date|content-length): .*$", r"\1: <varies>"),
     (r'\b(lag|handled): \d+', r'\1: <varies>'),
@@ -61,7 +62,7 @@ def commands(page):
             yield command, shown, output
 
 
-def normal(lines):
+def normalized(lines):
     text = "\n".join(lines)
     for pattern, kind in VARYING:
         text = re.sub(pattern, kind, text, flags=re.M)
@@ -109,7 +110,7 @@ def rpcs_of_server():
             yield "/".join(name.rsplit(".", 1))
 
 
-def without_calls(page, rpcs):
+def uncalled_rpcs(page, rpcs):
     """Those RPCs that no command of the page calls."""
     called = " ".join(command for command, _, _ in commands(page)).split()
     return sorted(set(rpcs) - set(called))
@@ -118,7 +119,7 @@ def without_calls(page, rpcs):
 def operations_of_server():
     """Every operation of the server's OpenAPI document, as `GET /orders`."""
     for path, methods in call(PORT, "GET", "/openapi.json")["paths"].items():
-        path = re.sub(r"^/api(?=/orders)|/\{file\}$", "", path)
+        path = re.sub(r"^/api(?=/orders)|(?<=.)/(\{file\})?$", "", path)
         for method in methods:
             if method in ("get", "post", "put", "patch", "delete", "head", "options"):
                 yield f"{method.upper()} {path}"
@@ -179,16 +180,16 @@ def main():
             count += 1
             actual = run(shell, command)
             before, after = rest.split("\n".join(shown + expected), 1)
-            if matches(normal(expected), normal(actual)):
+            if matches(normalized(expected), normalized(actual)):
                 written, rest = written + before + "\n".join(shown + expected), after
                 continue
             failed += 1
-            written, rest = written + before + "\n".join(shown + trimmed(actual)), after
+            written, rest = written + before + "\n".join(shown + strip_blank_lines(actual)), after
             print(f"--- {command}")
-            differences = difflib.unified_diff(normal(expected), normal(actual), args.page.name, "what came back", lineterm="")
+            differences = difflib.unified_diff(normalized(expected), normalized(actual), args.page.name, "what came back", lineterm="")
             print("\n".join(differences))
-        missing = without_calls(page, [*rpcs_of(args.every_rpc), *rpcs_of_server()]) if args.every_rpc else []
-        unnamed = list(missing_in_tables(page, rpcs_of(args.tables), operations_of_server())) if args.tables else []
+        missing = uncalled_rpcs(page, [*rpcs_of(args.every_rpc), *rpcs_of_server()]) if args.every_rpc else []
+        mismatches = list(missing_in_tables(page, rpcs_of(args.tables), operations_of_server())) if args.tables else []
     finally:
         stop(server, shell)
         folder.cleanup()
@@ -196,13 +197,13 @@ def main():
         args.page.write_text(written + rest, encoding="utf-8")
     for rpc in missing:
         print(f"the page has no call of {rpc}")
-    for name in unnamed:
+    for name in mismatches:
         print(f"the tables of the page do not fit: {name}")
     print(f"{count - failed} commands of {args.page.name} answer as shown, {failed} do not")
-    sys.exit(failed > 0 or count == 0 or len(missing) > 0 or len(unnamed) > 0)
+    sys.exit(failed > 0 or count == 0 or len(missing) > 0 or len(mismatches) > 0)
 
 
-def trimmed(lines):
+def strip_blank_lines(lines):
     """The lines without leading and trailing empty ones."""
     return "\n".join(lines).strip("\n").split("\n") if any(lines) else []
 

@@ -31,7 +31,7 @@ async fn place(program: &Process, count: usize) -> BTreeSet<String> {
 
 /// The server returns without its streams and buckets, including leases and consumers, like one without a volume.
 #[tokio::test(flavor = "multi_thread")]
-async fn handlers_do_not_stand_still_when_the_streams_of_their_bus_vanish_and_no_event_is_lost() {
+async fn handlers_do_not_stall_when_the_streams_of_their_bus_vanish_and_no_event_is_lost() {
     for server in [NatsServer::start(""), NatsServer::start_current("")] {
         let (dir, prefix) = (tempfile::tempdir().unwrap(), fresh_prefix());
         let settings = [

@@ -18,13 +18,13 @@ async fn a_second_process_on_the_same_folder_is_refused_with_the_number_of_the_f
     let error = refused(&embedded(folder.path())).await;
     let expected = format!("in use by process {}", first.pid());
     assert!(error.contains(&expected) && error.lines().last().unwrap().starts_with("error: data dir "), "{error}");
-    first.commands().await.create_order(new_order("c", "r")).await.expect("the first goes on");
+    first.commands().await.create_order(new_order("c", "r")).await.expect("the first continues");
     first.kill().await;
     Process::serve_from(folder.path()).await;
 }
 
 #[tokio::test]
-async fn without_a_folder_the_program_says_what_is_missing() {
+async fn without_a_folder_the_program_names_the_missing_setting() {
     let outcome = run(&["--persistence", "embedded"]).await;
     let error = &outcome.stderr;
     assert_eq!(outcome.code, Some(2));
@@ -45,7 +45,7 @@ async fn the_backup_of_a_running_service_is_a_folder_to_serve_from() {
     let outcome = run(&["backup", "--data-dir", dir.to_str().unwrap(), copy.to_str().unwrap()]).await;
     assert_eq!(outcome.code, Some(0), "{outcome:?}");
     assert!(outcome.stdout.contains("up to position 50"));
-    client.create_order(new_order("c", "after")).await.expect("it goes on");
+    client.create_order(new_order("c", "after")).await.expect("it continues");
 
     let restored = Process::serve_from(&copy).await;
     let mut queries = restored.queries().await;

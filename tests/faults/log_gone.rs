@@ -22,7 +22,7 @@ const LOSSES: &str = "ordersystem_log_losses_total{reader=\"projection\"}";
 
 type Events = Streaming<ordersystem::proto::catga::orders::v1::StreamEventsResponse>;
 
-async fn events(node: &Process, cursor: &str) -> Result<Events, Status> {
+pub async fn events(node: &Process, cursor: &str) -> Result<Events, Status> {
     let start = if cursor.is_empty() { StreamStart::Earliest } else { StreamStart::After };
     let request =
         StreamEventsRequest { start: start.into(), cursor: cursor.to_owned(), follow: true, ..Default::default() };
@@ -31,7 +31,7 @@ async fn events(node: &Process, cursor: &str) -> Result<Events, Status> {
 }
 
 /// Reads `count` events; the last cursor.
-async fn read(stream: &mut Events, mut count: u32) -> String {
+pub async fn read(stream: &mut Events, mut count: u32) -> String {
     let mut cursor = String::new();
     while count > 0 {
         let reply = timeout(Duration::from_secs(60), stream.message()).await.unwrap().unwrap().unwrap();
@@ -42,7 +42,7 @@ async fn read(stream: &mut Events, mut count: u32) -> String {
 }
 
 /// How the stream ends.
-async fn end(mut stream: Events) -> Status {
+pub async fn end(mut stream: Events) -> Status {
     let ended = async {
         loop {
             if let Err(status) = stream.message().await {
@@ -97,7 +97,7 @@ async fn every_node_notices(settings: &[String], lose: impl AsyncFnOnce()) {
     let new = place(&other, "after", 3).await;
     until("the node knows that it is another log", async || {
         let (status, detail) = node.health("store").await;
-        status == "Unhealthy" && detail.contains("another log") && detail.contains("start the node again")
+        status == "Unhealthy" && detail.contains("another log") && detail.contains("restart the node")
     })
     .await;
     for node in [&node, &other] {
@@ -106,8 +106,8 @@ async fn every_node_notices(settings: &[String], lose: impl AsyncFnOnce()) {
     }
     assert!(is_refused(&node, first).await && is_refused(&node, &new[0]).await);
     assert_eq!(node.metric(LOSSES).await, 1.0, "one loss");
-    assert_eq!(errors(&node, "is not in its store any more"), 1, "{:#?}", node.said());
-    assert_eq!(errors(&node, "must be restarted"), 1, "{:#?}", node.said());
+    assert_eq!(errors(&node, "is no longer in its store"), 1, "{:#?}", node.said());
+    assert_eq!(errors(&node, "restart this node"), 1, "{:#?}", node.said());
     assert_eq!(listed(&other).await.len(), 3);
 
     node.kill().await;
@@ -142,4 +142,36 @@ async fn a_nats_whose_streams_are_deleted_under_running_nodes_as_debian_has_it()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_whose_streams_are_deleted_under_running_nodes_as_it_is_now() {
     streams_deleted(NatsServer::start_current("")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_file_that_is_moved_away_under_a_running_node() {
+    let (folder, aside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = Process::serve_from(folder.path()).await;
+    let placed = place(&node, "before", 10).await;
+    get(&node, &placed[0], ConsistencyLevel::Eventual).await.unwrap();
+    let stream = events(&node, "").await.unwrap();
+    let names = || ["orders.db", "orders.db-wal", "orders.db-shm"].into_iter();
+    let moved = |from: &std::path::Path, to: &std::path::Path| {
+        names().for_each(|name| std::fs::rename(from.join(name), to.join(name)).unwrap());
+    };
+    moved(folder.path(), aside.path());
+    let refused = node.commands().await.create_order(crate::load::new_order("c", "lost")).await.map(drop).unwrap_err();
+    assert_eq!(reason(&refused), "UNAVAILABLE", "nothing is acknowledged: {refused:?}");
+    assert!(is_refused(&node, &placed[0]).await);
+    assert_eq!(reason(&end(stream).await), "UNAVAILABLE");
+    until("it is not ready", async || !node.is_ready().await).await;
+    until("the loss is counted", async || node.metric(LOSSES).await > 0.0).await;
+    until("health says why", async || {
+        let (status, detail) = node.health("store").await;
+        status == "Unhealthy" && detail.contains("orders.db was removed or moved")
+    })
+    .await;
+    assert_eq!(errors(&node, "is no longer in its store"), 1, "{:#?}", node.said());
+
+    moved(aside.path(), folder.path());
+    node.until_ready().await;
+    place(&node, "after", 1).await;
+    until("all of it is listed", async || listed(&node).await.len() == 11).await;
+    assert_eq!(node.metric(LOSSES).await, 1.0, "one loss");
 }

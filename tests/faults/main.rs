@@ -19,6 +19,7 @@ mod shorter_log;
 #[allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
 mod support;
 mod tokens;
+mod trimmed_log;
 mod two_nodes;
 mod whole_log;
 mod worker_numbers;

@@ -105,7 +105,7 @@ async fn a_node_that_starts_before_nats_serves_when_it_comes() {
 
 /// The shared cache only improves speed: without it the node serves, and reports that it is missing.
 #[tokio::test]
-async fn a_node_whose_shared_cache_is_gone_serves_and_says_so() {
+async fn a_node_without_its_shared_cache_serves_and_reports_it() {
     let mut server = RedisServer::start(DURABLE);
     let folder = tempfile::tempdir().unwrap();
     let url = server.url();

@@ -5,6 +5,7 @@ use std::path::Path;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
     ports::event_store::{Direction, EventStore as _, Position},
+    proto::catga::orders::v1::ListOrdersRequest,
 };
 
 use crate::{
@@ -12,6 +13,7 @@ use crate::{
     durable::Durable,
     load::{Known, new_order},
     redis_server::{DURABLE, RedisServer},
+    shorter_log::reason,
     support::{Process, refused, run, until},
 };
 
@@ -54,7 +56,7 @@ async fn a_killed_node_resumes_from_the_list_in_its_folder_and_rebuilds_it_on_re
     let events = log.read_log(Position(0), Direction::Forward, 1_000).await.unwrap();
     assert_eq!(events.len(), 300);
     let service = Process::serve(&settings).await;
-    until_said(&service, "the list of orders goes on where it was").await;
+    until_said(&service, "the read model resumes from its checkpoint").await;
     let at = events.last().unwrap().position;
     assert!(has_said(&service, &at.to_string()), "{:#?}", service.said());
     assert_list_and_stats(&service, &known.orders()).await;
@@ -71,7 +73,7 @@ async fn a_killed_node_resumes_from_the_list_in_its_folder_and_rebuilds_it_on_re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_redis_was_emptied_says_so_and_serves_no_order_of_the_log_before() {
+async fn a_node_whose_redis_was_emptied_reports_it_and_serves_no_order_of_the_previous_log() {
     let (server, folder) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
     let settings = settings(&server, folder.path());
     let service = Process::serve(&settings).await;
@@ -81,11 +83,35 @@ async fn a_node_whose_redis_was_emptied_says_so_and_serves_no_order_of_the_log_b
     assert_eq!(server.cli(&["FLUSHALL"]), "OK");
 
     let service = Process::serve(&settings).await;
-    until_said(&service, "the list of orders does not belong to the log").await;
+    until_said(&service, "the read model does not match the log").await;
     assert_eq!(listed(&service).await.len(), 0);
     let known = Known::default();
     place(&service, &known, 100..110).await;
     assert_list_and_stats(&service, &known.orders()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_read_model_degrades_health_and_is_built_again_on_request() {
+    let (folder, known) = (tempfile::tempdir().unwrap(), Known::default());
+    let service = Process::serve_from(folder.path()).await;
+    place(&service, &known, 0..5).await;
+    assert_list_and_stats(&service, &known.orders()).await;
+    service.kill().await;
+    let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
+    assert_eq!(file.execute("UPDATE orders SET currency = 'X'", []).unwrap(), 5);
+    drop(file);
+
+    let service = Process::serve_from(folder.path()).await;
+    let list = async || service.queries().await.list_orders(ListOrdersRequest::default()).await.map(drop);
+    assert_eq!(reason(&list().await.unwrap_err()), "DATA_CORRUPT");
+    let (status, detail) = service.health("projections").await;
+    assert_eq!(status, "Degraded", "{detail}");
+    assert!(detail.contains("currency 'X'") && detail.contains("`ordersystem projections rebuild`"), "{detail}");
+    assert!(service.is_ready().await, "orders and commands do not need it");
+    let rebuilt = run(&["projections", "rebuild", "--address", &service.address.to_string()]).await;
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    assert_list_and_stats(&service, &known.orders()).await;
+    assert_eq!(service.health("projections").await.0, "Healthy");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +136,7 @@ async fn on_nats_a_killed_node_resumes_from_the_list_in_its_folder() {
     assert_list_and_stats(&service, &known.orders()).await;
     service.kill().await;
     let service = Process::serve(&settings).await;
-    until_said(&service, "the list of orders goes on where it was").await;
+    until_said(&service, "the read model resumes from its checkpoint").await;
     place(&service, &known, 100..120).await;
     assert_list_and_stats(&service, &known.orders()).await;
 }

@@ -186,6 +186,6 @@ async fn of_two_nodes_on_one_log_one_handles_and_the_other_takes_over_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_with_logs_of_their_own_share_the_handlers_of_their_bus() {
+async fn two_nodes_with_separate_logs_share_the_handlers_of_their_bus() {
     one_handles_for_both("inmemory").await;
 }

@@ -18,7 +18,7 @@ run_within_s=600
 
 mkdir -p "$out" && rm -f "$out"/*.txt "$out"/figures.tsv || exit 1
 export SEEDED_FIGURES="$out/figures.tsv"
-cargo build --locked --quiet --bin ordersystem || exit 1
+# This builds the program as well.
 binary=$(cargo test --locked --no-run --test faults --message-format=json 2>/dev/null |
     python3 -c 'import json, sys; print([e for e in map(json.loads, sys.stdin) if e.get("executable") and e["target"]["name"] == "faults"][-1]["executable"])') || exit 1
 # Copies, so that concurrent builds do not disturb the runs.

@@ -298,7 +298,7 @@ async fn nats_back_with_an_earlier_folder_as_it_is_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_embedded_folder_replaced_by_an_earlier_copy_refuses_the_cursors_of_what_was_lost() {
+async fn an_embedded_folder_replaced_by_an_earlier_copy_refuses_the_cursors_of_lost_events() {
     let (folder, earlier) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (dir, saved) = (folder.path().join("data"), earlier.path().join("data"));
     let settings = settings(&["--persistence", "embedded", "--data-dir", dir.to_str().unwrap()]);

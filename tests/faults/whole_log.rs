@@ -99,8 +99,12 @@ fn commit(before: u64, events: &[OrderEvent], scope: RequestScope) -> Commit {
     let order = events[0].order_id.get();
     let id = format!("request-{order}-{before}");
     let request_id: RequestId = Text::parse(&id).unwrap();
-    let encode =
-        |(event, revision)| -> Bytes { encode(event, Record { revision, request_id: Some(&request_id), actor: None }) };
+    let encode = |(event, revision)| -> Bytes {
+        encode(
+            event,
+            Record { revision, request_id: Some(&request_id), actor: None, on_behalf_of: None, traceparent: None },
+        )
+    };
     Commit {
         id: CommitId::random(),
         stream: StreamId(order),
@@ -137,7 +141,7 @@ async fn filled(dir: &Path, orders: u64) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_goes_round_all_backends_comes_back_the_same_and_knows_its_requests() {
+async fn a_log_copied_through_all_backends_is_the_same_and_knows_its_requests() {
     let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let service = Process::serve_from(dirs[0].path()).await;
@@ -182,7 +186,7 @@ async fn a_log_that_goes_round_all_backends_comes_back_the_same_and_knows_its_re
         }
         let request = GetOrderRequest { order_id: orders[7].1.clone(), ..Default::default() };
         assert_eq!(queries.get_order(request).await.unwrap().into_inner().order.unwrap().revision, 2);
-        client.create_order(new_order("c", "after-the-copy")).await.expect("it goes on as any log");
+        client.create_order(new_order("c", "after-the-copy")).await.expect("it continues like any log");
         copy.kill().await;
     }
     let (code, lines) = findings(&[&round[0], &round[1]]);
@@ -279,7 +283,7 @@ async fn a_copy_continues_through_a_crash_of_the_broker() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_target_that_is_no_copy_is_refused_with_the_place_and_left_as_it_is() {
+async fn a_target_that_is_not_a_copy_is_refused_with_the_position_and_left_unchanged() {
     let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
     let dirs: Vec<_> = (0..4).map(|_| tempfile::tempdir().unwrap()).collect();
     filled(dirs[0].path(), 50).await;
@@ -306,7 +310,7 @@ async fn a_target_that_is_no_copy_is_refused_with_the_place_and_left_as_it_is() 
 
     // The same, and more.
     filled(dirs[2].path(), 51).await;
-    refused(&folder(dirs[2].path()), &["the target goes on at position", "where the source ends"]);
+    refused(&folder(dirs[2].path()), &["the target has more events, from position", "than the source"]);
 
     // The same order with another payload of its request, on a broker.
     let wrong = tempfile::tempdir().unwrap();
@@ -327,7 +331,7 @@ async fn a_target_that_is_no_copy_is_refused_with_the_place_and_left_as_it_is() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_copy_that_follows_has_what_the_service_acknowledges_until_it_is_told_to_stop() {
+async fn a_following_copy_gets_every_acknowledged_command_until_it_is_stopped() {
     let (redis, dir) = (RedisServer::start(DURABLE), tempfile::tempdir().unwrap());
     let service = Process::serve_from(dir.path()).await;
     let (source, target) = (folder(dir.path()), redis.url());
@@ -349,7 +353,7 @@ async fn a_copy_that_follows_has_what_the_service_acknowledges_until_it_is_told_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_log_that_is_not_there_is_no_empty_log_and_nothing_is_made_by_looking() {
+async fn a_missing_log_is_not_an_empty_log_and_reading_creates_nothing() {
     let (redis, nats, dir) = (RedisServer::start(DURABLE), NatsServer::start(""), tempfile::tempdir().unwrap());
     for log in [redis.url(), nats.url(), folder(dir.path())] {
         let outcome = run(&["verify", &log]).await;

@@ -125,17 +125,17 @@ async fn two_without_cluster(backend: Durable) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_redis_two_nodes_that_were_not_told_of_each_other_issue_nothing_twice() {
+async fn on_redis_two_nodes_not_configured_as_a_cluster_issue_nothing_twice() {
     two_without_cluster(Durable::redis()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_nats_two_nodes_that_were_not_told_of_each_other_issue_nothing_twice() {
+async fn on_nats_two_nodes_not_configured_as_a_cluster_issue_nothing_twice() {
     two_without_cluster(Durable::nats()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stray_node_beside_a_cluster_issues_nothing_twice() {
+async fn a_node_outside_of_the_cluster_issues_nothing_twice() {
     let backend = Durable::redis();
     let member = Process::serve(&settings(&backend, &["--cluster", "--node-id", "node1"])).await;
     let stray = Process::serve(&settings(&backend, &[])).await;
@@ -200,7 +200,7 @@ async fn on_embedded_a_clock_that_was_ahead_once_costs_no_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_nodes_with_logs_of_their_own_on_one_bus_have_different_names_and_keep_them() {
+async fn two_nodes_with_separate_logs_on_one_bus_have_different_names_and_keep_them() {
     let (backend, folder) = (Durable::embedded(), tempfile::tempdir().unwrap());
     let of_other = settings(&backend, &[]).into_iter().map(|setting| match setting {
         dir if Path::new(&dir).is_dir() => folder.path().to_str().unwrap().to_owned(),
@@ -250,12 +250,12 @@ async fn marks_are_kept_with_the_log(mut backend: Durable) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_redis_the_mark_of_issued_ids_is_kept_with_the_log_and_one_that_is_ahead_is_passed_over() {
+async fn on_redis_the_mark_of_issued_ids_is_kept_with_the_log_and_one_that_is_ahead_is_skipped() {
     marks_are_kept_with_the_log(Durable::redis()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_nats_the_mark_of_issued_ids_is_kept_with_the_log_and_one_that_is_ahead_is_passed_over() {
+async fn on_nats_the_mark_of_issued_ids_is_kept_with_the_log_and_one_that_is_ahead_is_skipped() {
     marks_are_kept_with_the_log(Durable::nats()).await;
 }
 
@@ -274,7 +274,7 @@ async fn back_at_once(backend: Durable, own: &[&str]) {
     let node = Process::serve(&again).await;
     let said = node.said();
     assert!(said.iter().any(|line| line.contains(TAKEN_FROM_ENDED)), "{said:#?}");
-    assert!(!said.iter().any(|line| line.contains("waiting for a place")), "{said:#?}");
+    assert!(!said.iter().any(|line| line.contains("waiting to join")), "{said:#?}");
     load::retry_all(&node, &known).await;
     let orders = known.orders();
     assert_published(backend.bus().await, &orders).await;

@@ -82,11 +82,11 @@ fn end_took(end: &Outcome) -> Duration {
 #[track_caller]
 fn assert_ended_at_once(end: &Outcome, what: &str) {
     assert_eq!(end.code, Some(0), "{what}: {}", end.stderr);
-    let lines: Vec<_> = end.stderr.lines().filter(|line| line.contains("the outbox cannot be flushed")).collect();
+    let lines: Vec<_> = end.stderr.lines().filter(|line| line.contains("cannot flush the outbox")).collect();
     assert_eq!(lines.len(), 1, "{what}: one line says what stays for the next start: {}", end.stderr);
     assert!(end.stderr.contains("stopped"), "{what}: {}", end.stderr);
-    // The outbox's grace period, which was waited for in the past, is 25 s; on a busy machine an immediate step may take some seconds.
-    assert!(end_took(end) < Duration::from_secs(5), "{what}: {}", end.stderr);
+    // The outbox's grace period, which was waited for in the past, is 25 s; on a busy machine immediate steps may take several seconds.
+    assert!(end_took(end) < Duration::from_secs(15), "{what}: {}", end.stderr);
 }
 
 /// An address on which nothing listens.
@@ -122,7 +122,7 @@ async fn a_node_on_a_broker_that_is_paused_or_gone_ends_at_once() {
 }
 
 #[tokio::test]
-async fn a_node_with_its_log_at_hand_ends_at_once_when_its_bus_is_paused_or_gone() {
+async fn a_node_whose_log_is_reachable_ends_at_once_when_its_bus_is_paused_or_gone() {
     for away in [Away::Paused, Away::Gone] {
         for mut broker in [Broker::Redis(RedisServer::start(DURABLE)), Broker::Nats(NatsServer::start(""))] {
             let folder: TempDir = tempfile::tempdir().expect("a folder");
@@ -160,7 +160,7 @@ async fn two_signals_end_a_node_at_once_also_while_its_broker_is_paused() {
 
 /// `--require-durable` depends on the store's real settings: until they have been read it is neither satisfied nor violated.
 #[tokio::test]
-async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless_one() {
+async fn a_node_that_requires_durability_waits_for_its_store_and_refuses_one_that_is_not_durable() {
     for (settings, is_durable) in [(DURABLE, true), (&[][..], false)] {
         let mut server = RedisServer::start(settings);
         server.kill();
@@ -176,7 +176,7 @@ async fn a_node_that_is_to_be_durable_waits_for_its_store_and_refuses_a_careless
             let info = SystemServiceClient::new(node.channel().await).get_server_info(GetServerInfoRequest {}).await;
             let detail = info.expect("answered").into_inner().durability_detail;
             assert!(detail.contains("appendfsync always"), "{detail}");
-            assert_eq!(shown["durabilityDetail"], detail.as_str(), "both doors say what was found");
+            assert_eq!(shown["durabilityDetail"], detail.as_str(), "both APIs say what was found");
             continue;
         }
         let code =
@@ -196,7 +196,7 @@ async fn a_node_that_is_no_longer_ready_logs_why() {
     let mut node = start(&broker.settings(&["--persistence"]), &[]).await;
     node.log.line_with("the node is ready").await;
     broker.go(Away::Gone);
-    let line = node.log.line_with("the node is not ready any more").await;
+    let line = node.log.line_with("the node is no longer ready").await;
     assert!(line.contains("store: ") && line.contains("Redis"), "{line}");
 }
 
@@ -215,7 +215,7 @@ impl Silent {
 }
 
 #[tokio::test]
-async fn a_node_that_waits_for_its_broker_answers_that_it_lives_and_ends_at_once() {
+async fn a_node_that_waits_for_its_broker_reports_that_it_is_live_and_ends_at_once() {
     for broker in ["redis", "nats"] {
         let silent = Silent::listen();
         let port = free_port().to_string();
@@ -289,8 +289,10 @@ async fn an_absent_broker_is_logged_in_one_line() {
         let end = ended_by("TERM", node).await;
         assert_eq!(end.code, Some(0), "{}", end.stderr);
         let loud = end.stderr.lines().filter(|line| line.contains(" WARN ") || line.contains(" ERROR "));
-        let loud: Vec<_> = loud.filter(|line| !line.contains("the outbox cannot be flushed")).collect();
+        let loud: Vec<_> = loud.filter(|line| !line.contains("cannot flush the outbox")).collect();
         assert_eq!(loud.len(), 1, "{loud:#?}");
-        assert!(loud[0].contains("127.0.0.1:") && loud[0].contains("connection refused"), "{loud:#?}");
+        // Its last answer to a connection attempt may be a reset.
+        let has_cause = ["connection refused", "connection reset"].iter().any(|cause| loud[0].contains(cause));
+        assert!(loud[0].contains("127.0.0.1:") && has_cause, "{loud:#?}");
     }
 }

@@ -119,13 +119,13 @@ async fn a_revoked_client_is_refused_and_its_connection_ends_with_its_age() {
 }
 
 #[tokio::test]
-async fn a_list_of_revocations_that_cannot_be_used_ends_the_start() {
+async fn an_unusable_revocation_list_fails_the_start() {
     let authority = Authority::with_files();
     let [ca, cert, key] = ["ca.pem", "server.pem", "server.key"].map(|file| authority.path(file));
     let tls = ["--port", "0", "--tls-cert", &cert, "--tls-key", &key];
     for (args, code, words) in [
         (&["--tls-client-crl", &ca][..], 2, "--tls-client-ca"),
-        (&["--tls-client-ca", &ca, "--tls-client-crl", &ca], 1, "ca.pem: no revocation list in it"),
+        (&["--tls-client-ca", &ca, "--tls-client-crl", &ca], 1, "ca.pem: it contains no revocation list"),
         (&["--tls-client-ca", &ca, "--tls-client-crl", "/no/such.pem"], 1, "/no/such.pem"),
     ] {
         let refused = outcome(program().args(tls).args(args)).await;

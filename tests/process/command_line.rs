@@ -52,7 +52,7 @@ async fn a_file_that_holds_anything_unknown_is_refused_in_one_line() {
 }
 
 #[tokio::test]
-async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
+async fn a_missing_backend_is_never_replaced_by_another() {
     let cluster = run(&["--cluster", "--persistence", "inmemory"]).await;
     assert_refused(&cluster, 2, &["cluster", "inmemory"]);
     for broker in ["redis", "nats"] {
@@ -74,7 +74,7 @@ async fn a_backend_that_is_not_there_is_never_replaced_by_another() {
 }
 
 #[tokio::test]
-async fn a_node_that_is_to_be_durable_does_not_start_without() {
+async fn a_node_that_requires_durability_does_not_start_without_it() {
     let refused = run(&["--require-durable", "--port", "0", "--log-level", "off"]).await;
     let why =
         ["--require-durable", "inmemory", "none", "machine is required", "--persistence embedded with --data-dir"];
@@ -91,7 +91,7 @@ async fn a_port_in_use_is_refused_in_one_line_that_names_it() {
 }
 
 #[tokio::test]
-async fn an_address_of_another_machine_and_a_data_dir_that_is_none_are_refused() {
+async fn an_address_of_another_machine_and_an_invalid_data_dir_are_refused() {
     let refused = run(&["--bind", "192.0.2.1", "--port", "0", "--log-level", "error"]).await;
     assert_refused(&refused, 1, &["192.0.2.1"]);
     let refused = run(&["--data-dir", "/dev/null/x", "--port", "0", "--log-level", "error"]).await;
@@ -99,7 +99,7 @@ async fn an_address_of_another_machine_and_a_data_dir_that_is_none_are_refused()
 }
 
 #[tokio::test]
-async fn a_data_dir_is_a_folder_for_one_process_whatever_it_keeps_there() {
+async fn a_data_dir_belongs_to_one_process_whatever_it_stores_there() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("afile");
     std::fs::write(&file, "").expect("written");
@@ -157,7 +157,7 @@ async fn help_and_version_go_to_standard_output() {
 }
 
 #[tokio::test]
-async fn an_error_suggests_what_was_meant_and_names_the_help_to_read() {
+async fn an_error_suggests_a_correction_and_names_the_help() {
     let cases = [
         (&["helth"][..], "'health'; see ordersystem --help"),
         (&["--prot", "1"], "'--port'; see ordersystem --help"),
@@ -165,7 +165,7 @@ async fn an_error_suggests_what_was_meant_and_names_the_help_to_read() {
         (&["dead-letters", "lst", "h"], "'list'; see ordersystem dead-letters --help"),
         (&["dead-letters"], "list, replay, discard"),
         (&["completions", "bahs"], "'bash'"),
-        (&["--cluster", "man"], "ordersystem man does not take it"),
+        (&["--cluster", "man"], "ordersystem man does not accept it"),
     ];
     for (args, words) in cases {
         assert_refused(&run(args).await, 2, &[words]);
@@ -243,7 +243,7 @@ async fn the_effective_configuration_names_every_source_and_no_secret() {
 }
 
 #[tokio::test]
-async fn the_health_command_exits_with_what_it_finds() {
+async fn the_exit_code_of_the_health_command_reflects_the_health() {
     let process = Process::start(&[]).await;
     let address = process.address.to_string();
     let port = process.address.port().to_string();

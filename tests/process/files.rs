@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use crate::support::{Process, new_order, program, run};
+use crate::support::{Process, new_order, program, run, soon};
 
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).expect("it is there").permissions().mode() & 0o7777
@@ -67,13 +67,13 @@ async fn files_and_a_folder_readable_by_others_are_made_private_and_it_is_logged
     let notes = format!("{dir}/notes.txt 644");
     let open = open_to_others(folder.path());
     assert!(open.iter().all(|found| *found == notes) && open.len() == 1, "{open:?}");
-    for word in ["orders.db", "orders.lock", "snowflake-0-0.mark", "its mode is 0700 now"] {
+    for word in ["orders.db", "orders.lock", "snowflake-0-0.mark", "its mode is now 0700"] {
         assert!(node.before.contains(word), "{word}: {}", node.before);
     }
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_a_file_is_refused_and_its_target_stays_as_it_is() {
+async fn a_link_instead_of_a_file_is_refused_and_its_target_is_unchanged() {
     for name in ["orders.lock", "orders.db", "orders.db-wal", "snowflake-0-0.mark", "orders.db.unfinished"] {
         for exists in [true, false] {
             let folder = tempfile::tempdir().unwrap();
@@ -85,11 +85,72 @@ async fn a_link_in_the_place_of_a_file_is_refused_and_its_target_stays_as_it_is(
             symlink(&target, dir.join(name)).unwrap();
             let refused = run(&["--port", "0", "--persistence", "embedded", "--data-dir", dir.to_str().unwrap()]).await;
             assert_eq!(refused.code, Some(1), "{name}: {refused:?}");
-            let says = format!("{name}: it is a link, and links are not followed");
+            let says = format!("{name}: it is a symbolic link, and links are not followed");
             assert!(refused.stderr.contains(&says), "{name}: {refused:?}");
             assert_eq!(fs::read_to_string(&target).ok(), exists.then(|| "kept".to_owned()), "{name}");
         }
     }
+}
+
+/// Makes a pipe, which whoever opens it waits for.
+fn pipe(path: &Path) {
+    let done = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo");
+    assert!(done.success(), "{path:?}");
+}
+
+#[tokio::test]
+async fn a_pipe_instead_of_a_file_of_the_data_folder_is_refused_without_waiting_for_it() {
+    for name in ["orders.lock", "orders.db", "orders.db-wal", "snowflake-0-0.mark"] {
+        let folder = tempfile::tempdir().unwrap();
+        pipe(&folder.path().join(name));
+        let dir = folder.path().to_str().unwrap();
+        for persistence in ["embedded", "inmemory"] {
+            if persistence == "inmemory" && name.starts_with("orders.db") {
+                continue;
+            }
+            let refused =
+                soon("a refusal", run(&["--port", "0", "--persistence", persistence, "--data-dir", dir])).await;
+            assert_eq!(refused.code, Some(1), "{persistence} {name}: {refused:?}");
+            assert!(refused.stderr.contains("it is not a file"), "{persistence} {name}: {refused:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_pipe_instead_of_a_file_that_a_setting_names_is_refused_without_waiting_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [pipe_path, config, plain] =
+        ["pipe", "config.toml", "plain"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    pipe(Path::new(&pipe_path));
+    pipe(Path::new(&config));
+    fs::write(&plain, "s3cret").unwrap();
+    for args in [
+        &["--config", &config][..],
+        &["--identities", &pipe_path],
+        &["--tls-cert", &pipe_path, "--tls-key", &plain],
+        &["--persistence", "redis", "--redis", "redis://127.0.0.1:1", "--redis-password-file", &pipe_path],
+        &["--persistence", "redis", "--redis", "rediss://127.0.0.1:1", "--redis-ca", &pipe_path],
+        &["--persistence", "nats", "--nats", "nats://127.0.0.1:1", "--nats-credentials", &pipe_path],
+        &["--persistence", "nats", "--nats", "nats://127.0.0.1:1", "--nats-ca", &pipe_path],
+    ] {
+        let refused = soon("a refusal", run(&[&["--port", "0"][..], args].concat())).await;
+        assert!(matches!(refused.code, Some(1 | 2)), "{args:?}: {refused:?}");
+        assert!(refused.stderr.contains("it is not a file"), "{args:?}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_others_may_change_is_refused_with_the_remedy() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    fs::write(&secret, "s3cret").unwrap();
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o666)).unwrap();
+    let file = secret.to_str().unwrap();
+    let args = ["--persistence", "redis", "--redis", "redis://127.0.0.1:1", "--redis-password-file", file, "config"];
+    let refused = run(&args).await;
+    assert!(refused.code == Some(2) && refused.stderr.contains("(mode 0666): chmod go-w it"), "{refused:?}");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(run(&args).await.code, Some(0), "as containers mount it");
 }
 
 #[tokio::test]
@@ -110,7 +171,7 @@ async fn readers_of_a_data_folder_follow_no_link() {
 }
 
 #[tokio::test]
-async fn a_folder_that_others_may_change_is_refused_with_how_to_mend_it() {
+async fn a_folder_that_others_may_change_is_refused_with_the_remedy() {
     for persistence in ["embedded", "inmemory"] {
         for (mode, mend) in [(0o777, "chmod 700"), (0o770, "chmod 700"), (0o1777, "chmod 700")] {
             let folder = tempfile::tempdir().unwrap();

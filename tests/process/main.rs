@@ -1,11 +1,13 @@
 //! The binary as operators see it: flags, exit codes, signals, sockets.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "how a test fails")]
 
+mod access;
 mod broker_away;
 mod certificates;
 mod command_line;
 mod files;
 mod hostile;
+mod logs;
 mod node;
 mod redis;
 mod secrets;
@@ -14,5 +16,6 @@ mod shutdown;
 #[allow(dead_code, unused_imports, reason = "each binary uses a part of it")]
 mod support;
 mod tls;
+mod traces;
 
 use support::{nats_server, redis_server};

@@ -97,7 +97,7 @@ async fn until_files_are_closed(process: &Process, most: usize) -> usize {
 }
 
 #[tokio::test]
-async fn heads_that_come_byte_by_byte_are_cut_off_and_others_are_served() {
+async fn slow_headers_time_out_without_affecting_other_clients() {
     let process = Process::start(&["--max-connections", "20"]).await;
     let mut slow = JoinSet::new();
     for _ in 0..10 {

@@ -42,7 +42,7 @@ async fn a_password_refused_by_redis_is_explained() {
         let address = format!("redis://{login}127.0.0.1:{}", server.port);
         let outcome = run(&["--port", "0", "--persistence", "redis", "--redis", &address]).await;
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
-        assert!(outcome.stderr.contains("it does not accept the user name or the password"), "{outcome:?}");
+        assert!(outcome.stderr.contains("it rejects the user name or the password"), "{outcome:?}");
         assert!(outcome.stderr.contains("redis://user:password@host:port"), "{outcome:?}");
     }
 }
@@ -67,7 +67,7 @@ async fn a_server_that_is_not_redis_is_named_as_such() {
     for address in [address, node.address.to_string()] {
         let outcome = run(&["--port", "0", "--persistence", "redis", "--redis", &address]).await;
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
-        let expected = format!("Redis at {address} cannot be used: what answers there is not Redis");
+        let expected = format!("Redis at {address} cannot be used: the server there is not Redis");
         assert!(outcome.stderr.contains(&expected), "{outcome:?}");
     }
 }
@@ -82,7 +82,7 @@ async fn is_refused(args: &[&str], words: &[&str]) {
 }
 
 #[tokio::test]
-async fn a_database_that_redis_does_not_have_ends_the_start() {
+async fn a_database_that_redis_does_not_have_fails_the_start() {
     let server = RedisServer::start(DURABLE);
     let address = format!("redis://127.0.0.1:{}/99", server.port);
     let at = format!("Redis at 127.0.0.1:{} cannot be used: it has no database 99", server.port);
@@ -98,7 +98,7 @@ async fn a_database_that_redis_does_not_have_ends_the_start() {
 }
 
 #[tokio::test]
-async fn a_password_that_is_missing_with_sentinels_ends_the_start() {
+async fn a_missing_password_with_sentinels_fails_the_start() {
     let server = RedisServer::start(&[DURABLE, &["--requirepass", "s3cret"]].concat());
     let monitor = format!("sentinel monitor orders 127.0.0.1 {} 1\nsentinel auth-pass orders s3cret", server.port);
     let sentinel = RedisServer::start_sentinel(&monitor);
@@ -107,11 +107,11 @@ async fn a_password_that_is_missing_with_sentinels_ends_the_start() {
     let at = format!("Redis at 127.0.0.1:{}", server.port);
     for login in ["", ":wrong@"] {
         let address = address(login, &sentinel);
-        let words = [&*at, "it does not accept the user name or the password, or asks for one"];
+        let words = [&*at, "it rejects the user name or the password, or requires them"];
         is_refused(&["--persistence", "redis", "--redis", &address], &words).await;
     }
     let locked = RedisServer::start_sentinel(&format!("{monitor}\nrequirepass another"));
-    let at = format!("the Sentinel at 127.0.0.1:{} asks for a password", locked.port);
+    let at = format!("the Sentinel at 127.0.0.1:{} requires a password", locked.port);
     is_refused(&["--persistence", "redis", "--redis", &address(":s3cret@", &locked)], &[&at]).await;
     is_refused(&["--persistence", "redis", "--redis", &address("", &locked)], &[&at]).await;
 }
@@ -125,7 +125,7 @@ async fn a_server_that_is_not_nats_is_named_as_such() {
         (format!("127.0.0.1:{}", locked.port), "it speaks like a Redis"),
         (node.address.to_string(), "it speaks HTTP"),
     ] {
-        let says = format!("{address}: what answers there is not NATS: {who}");
+        let says = format!("{address}: the server there is not NATS: {who}");
         is_refused(&["--transport", "nats", "--nats", &address], &[&says]).await;
         is_refused(&["--persistence", "nats", "--nats", &address], &[&says]).await;
         let verified = run(&["verify", &format!("nats:{address}")]).await;
@@ -134,7 +134,7 @@ async fn a_server_that_is_not_nats_is_named_as_such() {
     // As Sentinels. The second question comes so soon that the answer to the first one stands for it, or not.
     let other = format!("redis+sentinel://{}/orders", node.address);
     for _ in 0..5 {
-        is_refused(&["--persistence", "redis", "--redis", &other], &["what answers there is not Redis"]).await;
+        is_refused(&["--persistence", "redis", "--redis", &other], &["the server there is not Redis"]).await;
     }
 }
 
@@ -209,13 +209,13 @@ async fn a_redis_and_sentinels_with_tls_of_a_private_authority_are_trusted_by_re
     for (address, file, words) in [
         (&one, &none, "none.pem cannot be read"),
         (&one, &key, "server.key holds no certificate in PEM"),
-        (&plain, &ca, "the address asks for no TLS: write rediss://"),
+        (&plain, &ca, "the address does not use TLS: write rediss://"),
     ] {
         is_refused(&["--persistence", "redis", "--redis", address, "--redis-ca", file], &["redis-ca: ", words]).await;
     }
     let args = ["--persistence", "redis", "--redis", &one, "--redis-ca", &other];
     let lines = said(&args, Duration::from_secs(4)).await;
-    assert!(lines.iter().any(|line| line.contains("not signed by an authority that is trusted here")), "{lines:#?}");
+    assert!(lines.iter().any(|line| line.contains("not signed by a trusted authority")), "{lines:#?}");
     let unused = run(&["--redis-ca", &ca]).await;
     assert!(unused.code == Some(2) && unused.stderr.contains("nothing uses Redis"), "{unused:?}");
 }
@@ -261,7 +261,7 @@ async fn a_redis_with_tls_of_a_private_authority_is_trusted_by_ssl_cert_file() {
 
     for (address, expected) in [
         (address, "SSL_CERT_FILE"),
-        (format!("rediss://localhost:{}", server.port), "speaks no TLS"),
+        (format!("rediss://localhost:{}", server.port), "does not speak TLS"),
         (format!("redis://localhost:{tls_port}"), "rediss://"),
     ] {
         let lines = self::said(&["--persistence", "redis", "--redis", &address], Duration::from_secs(4)).await;

@@ -124,10 +124,10 @@ async fn a_file_that_holds_no_password_or_one_too_many_is_refused() {
         ("redis://h", "--redis-password-file", &lines, "more than one line"),
         ("redis://h", "--redis-password-file", &long, "longer than 4096 bytes"),
         ("redis://h", "--redis-password-file", &"/no/such".to_owned(), "/no/such cannot be read"),
-        ("redis://u:s3cret@h", "--redis-password-file", &good, "give it in one place"),
+        ("redis://u:s3cret@h", "--redis-password-file", &good, "give it only once"),
         ("nats://h", "--nats-password-file", &good, "nats://user@host:port"),
-        ("nats://u:s3cret@h", "--nats-password-file", &good, "give it in one place"),
-        ("nats://s3cret@h", "--nats-token-file", &good, "give it in one place"),
+        ("nats://u:s3cret@h", "--nats-password-file", &good, "give it only once"),
+        ("nats://s3cret@h", "--nats-token-file", &good, "give it only once"),
     ] {
         let broker = if address.starts_with("redis") { "redis" } else { "nats" };
         let refused = run(&["--persistence", broker, &format!("--{broker}"), address, flag, path, "config"]).await;

@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use ordersystem::proto::catga::orders::v1::StreamEventsRequest;
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
@@ -81,10 +85,15 @@ async fn an_idle_node_ends_in_order_and_soon() {
 #[tokio::test]
 async fn a_second_signal_ends_the_node_at_once() {
     let mut process = Process::start(&[]).await;
-    // A silent client keeps the drain from completing before the second signal.
-    let _client = process.channel().await;
+    // A request whose body does not arrive keeps the drain from completing before the second signal.
+    let mut client = TcpStream::connect(process.address).await.expect("connects");
+    let request = "POST /orders HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n";
+    client.write_all(request.as_bytes()).await.expect("sent");
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.expect("the request is being served");
+    assert_eq!(&answer, b"HTTP/1.1 100");
     process.signal("TERM");
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    process.log.line_with("shutting down").await;
     process.signal("INT");
     assert_eq!(process.end().await, Some(130));
 }

@@ -74,7 +74,7 @@ impl Authority {
             server_name: Some("localhost".to_owned()),
             identity: name.map(|name| (file(&format!("{name}.pem")), file(&format!("{name}.key")))),
         };
-        Target { address: address.to_string(), tls: Some(tls) }
+        Target { address: address.to_string(), tls: Some(tls), token_file: None }
     }
 }
 
@@ -94,7 +94,7 @@ async fn health(args: &[&str]) -> Outcome {
 }
 
 #[tokio::test]
-async fn with_a_certificate_both_doors_speak_tls_and_nothing_else() {
+async fn with_a_certificate_both_apis_speak_only_tls() {
     let authority = Authority::with_files();
     let node = authority.serve(&[]).await;
     assert!(node.banner.contains("listening on https://"), "{}", node.banner);
@@ -154,13 +154,13 @@ async fn the_probe_reaches_a_node_by_tls_and_trusts_only_the_right_one() {
     let stranger = strangers.path("ca.pem");
     let untrusted = health(&["--address", &address, "--ca", &stranger, "--server-name", "localhost"]).await;
     assert_eq!(untrusted.code, Some(1), "{untrusted:?}");
-    assert!(untrusted.stderr.contains("signed by no authority that is trusted here"), "{untrusted:?}");
+    assert!(untrusted.stderr.contains("signed by an untrusted authority"), "{untrusted:?}");
     let in_the_clear = health(&["--address", &address]).await;
     assert_eq!(in_the_clear.code, Some(1), "{in_the_clear:?}");
 }
 
 #[tokio::test]
-async fn the_probe_refuses_a_certificate_that_has_expired_though_it_is_the_one_that_it_was_given() {
+async fn the_probe_refuses_an_expired_certificate_even_if_it_is_the_given_one() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (cert, key) = (file("own.pem"), file("own.key"));
@@ -259,9 +259,9 @@ async fn files_that_cannot_be_used_are_refused_in_plain_words() {
     for (cert, key, words) in [
         (&cert, &encrypted, "encrypted.key: the key is encrypted; decrypt it first"),
         (&cert, &older, "older.key: the key is encrypted; decrypt it first"),
-        (&cert, &cert, "server.pem: no private key in it"),
-        (&empty, &key, "empty.pem: no certificate in it"),
-        (&key, &key, "server.key: no certificate in it"),
+        (&cert, &cert, "server.pem: it contains no private key"),
+        (&empty, &key, "empty.pem: it contains no certificate"),
+        (&key, &key, "server.key: it contains no certificate"),
         (&cert, &other_key, "client.key: the key does not belong to the certificate in"),
     ] {
         let refused =
@@ -288,7 +288,7 @@ async fn serve_with(args: &[String]) -> Process {
 }
 
 #[tokio::test]
-async fn the_probe_says_in_words_what_is_wrong_and_takes_a_certificate_that_signs_itself() {
+async fn the_probe_describes_the_error_and_accepts_a_self_signed_certificate() {
     let authority = Authority::new();
     let node = serve_with(&self_signed(&authority, "own", 2090)).await;
     let address = node.address.to_string();
@@ -298,18 +298,18 @@ async fn the_probe_says_in_words_what_is_wrong_and_takes_a_certificate_that_sign
     let wrong_name = health(&["--address", &address, "--ca", &own, "--server-name", "elsewhere"]).await;
     assert!(wrong_name.code == Some(1) && wrong_name.stderr.contains("not valid for name"), "{wrong_name:?}");
     let in_the_clear = health(&["--address", &address]).await;
-    let said = format!("error: {address} speaks TLS: say with --ca FILE whom to trust\n");
+    let said = format!("error: {address} speaks TLS: name the trusted authority with --ca FILE\n");
     assert_eq!((in_the_clear.code, in_the_clear.stderr), (Some(1), said));
 
     let plain = Process::start(&[]).await;
     let address = plain.address.to_string();
     let probe = health(&["--address", &address, "--ca", &own]).await;
-    let said = format!("error: {address} does not speak TLS: leave --ca, --cert and --key out\n");
+    let said = format!("error: {address} does not speak TLS: omit --ca, --cert and --key\n");
     assert_eq!((probe.code, probe.stderr), (Some(1), said));
 }
 
 #[tokio::test]
-async fn the_probe_says_which_certificate_a_node_asks_for_and_what_is_wrong_with_the_one_that_it_shows() {
+async fn the_probe_names_the_required_certificate_and_the_defect_of_its_own() {
     let authority = Authority::with_files();
     let ca = authority.path("ca.pem");
     let mut node = authority.serve(&["--tls-client-ca", &ca]).await;
@@ -317,7 +317,7 @@ async fn the_probe_says_which_certificate_a_node_asks_for_and_what_is_wrong_with
     let at = ["--address", &address, "--ca", &ca, "--server-name", "localhost"];
     let none = health(&at).await;
     let said = format!(
-        "error: {address} asks for a client certificate: give one with --cert FILE and its key with --key FILE\n"
+        "error: {address} requires a client certificate: give one with --cert FILE and its key with --key FILE\n"
     );
     assert_eq!((none.code, none.stderr), (Some(1), said));
     self_signed(&authority, "other", 2090);
@@ -325,7 +325,7 @@ async fn the_probe_says_which_certificate_a_node_asks_for_and_what_is_wrong_with
     let other = health(&[&at[..], &["--cert", &cert, "--key", &key]].concat()).await;
     assert!(other.code == Some(1) && other.stderr.contains("does not accept the certificate of --cert"), "{other:?}");
     let mistrusted = health(&["--address", &address, "--ca", &cert, "--server-name", "localhost"]).await;
-    let expected = "its certificate is not accepted: it is signed by no authority that is trusted here";
+    let expected = "its certificate is not accepted: it is not signed by a trusted authority";
     assert!(mistrusted.stderr.contains(expected), "{mistrusted:?}");
     node.signal("TERM");
     let said = node.rest_of_log().await;
@@ -342,12 +342,12 @@ async fn the_node_says_why_it_does_not_serve_a_client_and_that_its_certificate_h
     let _ = health(&["--address", &node.address.to_string()]).await;
     node.signal("TERM");
     let said = node.rest_of_log().await;
-    assert!(said.contains("a client is refused: it does not speak TLS, which this port does"), "{said}");
+    assert!(said.contains("refused a client: it does not speak TLS, which this port requires"), "{said}");
     assert!(node.before.contains("the TLS certificate has expired"), "{}", node.before);
 
     let mut plain = Process::start(&[]).await;
     let _ = health(&["--address", &plain.address.to_string(), "--ca", &authority.path("old.pem")]).await;
     plain.signal("TERM");
     let said = plain.rest_of_log().await;
-    assert!(said.contains("a client is refused: it speaks TLS, which this port does not"), "{said}");
+    assert!(said.contains("refused a client: it speaks TLS, which this port does not"), "{said}");
 }

@@ -40,7 +40,7 @@ pub enum StoreCall {
     Check,
 }
 
-/// What a double does otherwise than the store behind it. What [`EventStore`] itself puts together of other calls is made of the double's.
+/// The difference between a double and the store behind it. Methods that [`EventStore`] composes of other calls use the calls of the double.
 #[async_trait]
 pub trait StoreHooks: std::fmt::Debug + Send + Sync + 'static {
     /// The store behind the double, which may be another one from call to call.
@@ -226,7 +226,7 @@ pub enum BusCall {
     Check,
 }
 
-/// What a double does otherwise than the bus behind it.
+/// The difference between a double and the bus behind it.
 #[async_trait]
 pub trait BusHooks: std::fmt::Debug + Send + Sync + 'static {
     /// The bus behind the double.

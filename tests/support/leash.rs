@@ -1,4 +1,4 @@
-//! A broker's process on a leash: it ends when the test says so, and when the test process does, however that comes.
+//! A broker's process on a leash: it ends when the test ends it, and when the test process ends, for whatever reason.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::PATIENCE;
+use super::{PATIENCE, signals};
 
 /// Stops the server on a line from the test. If the pipe closes without one, the test process has ended in whatever way, and the folder is
 /// not needed any more.
@@ -31,7 +31,7 @@ impl Leash {
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // The shell's word of each kill.
+            // The shell reports each kill.
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -49,8 +49,7 @@ impl Leash {
 
     /// Sends the server itself a signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").arg(format!("-{name}")).arg(self.pid.to_string()).status().unwrap();
-        assert!(sent.success(), "the server must be there to get {name}");
+        signals::send(name, self.pid);
     }
 
     /// Kills it, as a crash would.

@@ -1,7 +1,10 @@
-//! What the test binaries share: nodes in this process and in processes of their own, brokers, doubles of the ports, requests, and waits.
+//! The parts that the test binaries share: nodes in this process and in processes of their own, brokers, doubles of the ports, requests, and waits.
 
+mod callers;
+pub mod collector;
 mod fresh;
 pub mod intercepted;
+mod issuer;
 mod leash;
 pub mod nats_cluster;
 pub mod nats_server;
@@ -10,11 +13,14 @@ pub mod proxy;
 mod raw_grpc;
 pub mod redis_server;
 mod requests;
+pub mod signals;
 mod statuses;
 mod test_server;
 mod waits;
 
+pub use callers::{CallerChannel, CallerKey, Callers, authorization, key};
 pub use fresh::{free_port, fresh_prefix};
+pub use issuer::Issuer;
 pub use process::{Log, Outcome, Process, command, embedded, outcome, program, refused, run, run_blocking, spawn};
 pub use raw_grpc::{PlainConnection, RawCodec, raw_call, within};
 pub use requests::{Meta, Step, cancel, deliver, give, new_order, order_after, pay, ship, usd};

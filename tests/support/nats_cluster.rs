@@ -261,8 +261,8 @@ async fn open(options: NatsOptions) -> NatsEventStore {
     let nats = Nats::start(options).await.unwrap();
     let store = NatsEventStore::new(nats);
     let deadline = Instant::now() + PATIENCE;
-    while let Err(error) = store.first_admission().await {
-        assert!(Instant::now() < deadline, "the streams cannot be made: {}", error.why());
+    while let Err(error) = store.until_verified().await {
+        assert!(Instant::now() < deadline, "cannot create the streams: {}", error.why());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     store

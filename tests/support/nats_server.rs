@@ -105,7 +105,7 @@ impl NatsServer {
     /// A store with the log of this prefix.
     pub async fn store_of(&self, prefix: &str) -> NatsEventStore {
         let store = NatsEventStore::new(self.connect_to(prefix).await);
-        store.first_admission().await.expect("the streams can be made");
+        store.until_verified().await.expect("the streams can be made");
         store
     }
 

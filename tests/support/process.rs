@@ -18,7 +18,7 @@ use tokio::{
 };
 use tonic::transport::{Channel, Endpoint};
 
-use super::{PATIENCE, new_order, until};
+use super::{PATIENCE, new_order, signals, until};
 
 /// How long a run of a command may take, with a whole log to read.
 const RUNS_WITHIN: Duration = Duration::from_secs(300);
@@ -44,7 +44,7 @@ fn of_test(command: std::process::Command) -> Command {
     command
 }
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,
@@ -57,7 +57,7 @@ pub async fn run(args: &[&str]) -> Outcome {
     outcome(program().args(args)).await
 }
 
-/// The same where nothing else is to run meanwhile.
+/// The same, blocking.
 pub fn run_blocking(args: &[&str]) -> Outcome {
     command().args(args).output().expect("it starts").into()
 }
@@ -75,7 +75,7 @@ impl From<std::process::Output> for Outcome {
     }
 }
 
-/// Runs a node with these settings, expecting that it does not start; what it says.
+/// Runs a node with these settings, expecting that it does not start; returns its output.
 pub async fn refused<S: AsRef<OsStr>>(settings: &[S]) -> String {
     let outcome = outcome(&mut node(settings)).await;
     assert_ne!(outcome.code, Some(0), "{outcome:?}");
@@ -99,12 +99,12 @@ fn node<S: AsRef<OsStr>>(settings: &[S]) -> Command {
     command
 }
 
-/// What a process logs. It is read all the time, so that a full pipe never stops the process.
+/// The log of a process. It is read all the time, so that a full pipe never stops the process.
 pub struct Log {
     said: watch::Receiver<Vec<String>>,
     /// How many lines [`Log::next_line`] has given.
     given: usize,
-    /// Nobody reads while another has it.
+    /// Locked by the current reader.
     reading: Arc<Mutex<()>>,
     reader: JoinHandle<()>,
 }
@@ -168,7 +168,7 @@ pub struct Process {
     pub grpc_address: SocketAddr,
     /// Its output before it listened.
     pub before: String,
-    /// What it said when it listened.
+    /// Its log line when it listened.
     pub banner: String,
     pub log: Log,
 }
@@ -268,8 +268,7 @@ impl Process {
 
     /// Sends it a signal, such as `STOP`.
     pub fn signal(&self, name: &str) {
-        let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
-        assert!(sent.expect("a program").success());
+        signals::send(name, self.pid());
     }
 
     /// Waits for its end; returns the exit code, `None` after a signal that it did not catch.
@@ -283,7 +282,7 @@ impl Process {
         assert_eq!(self.end().await, Some(0));
     }
 
-    /// kill -9, and no more of it when this returns. Everything that it has logged.
+    /// kill -9; the process has ended when this returns. Returns everything that it has logged.
     pub async fn kill(mut self) -> Vec<String> {
         self.child.kill().await.expect("it ran");
         (&mut self.log.reader).await.expect("no panic");
@@ -304,7 +303,7 @@ impl Process {
         self.log.all()
     }
 
-    /// Everything that it writes from what was read of its log to its end.
+    /// Everything that it writes after the lines that have been read, up to its end.
     pub async fn rest_of_log(&mut self) -> String {
         self.log.rest_within(PATIENCE).await
     }
@@ -343,9 +342,11 @@ pub fn embedded(folder: &Path) -> [&OsStr; 4] {
     ["--persistence".as_ref(), "embedded".as_ref(), "--data-dir".as_ref(), folder.as_os_str()]
 }
 
-/// The address after ` name=` in a line, with or without quotes.
+/// The address after ` name=` in a line, with or without quotes, or in a line of JSON.
 fn field(line: &str, name: &str) -> Option<SocketAddr> {
-    let start = line.find(&format!(" {name}"))? + 1 + name.len();
+    let in_text = format!(" {name}");
+    let in_json = format!("\"{}\":", name.trim_end_matches('='));
+    let start = [in_text, in_json].iter().find_map(|name| Some(line.find(name)? + name.len()))?;
     let value = line[start..].trim_start_matches('"');
     let end = value.find(|c: char| c.is_whitespace() || c == '"').unwrap_or(value.len());
     value[..end].parse().ok()

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_delayed_comes_later() {
+    fn delayed_data_arrives_later() {
         let (proxy, mut client, mut server) = connected();
         proxy.delay(Duration::from_millis(200));
         let sent = Instant::now();

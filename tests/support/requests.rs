@@ -68,7 +68,7 @@ impl Step {
     pub const ALL: [Self; 4] = [Self::Pay, Self::Ship, Self::Deliver, Self::Cancel];
 }
 
-/// The fields that a command has besides its payload.
+/// The fields of a command besides its payload.
 #[derive(Clone, Debug, Default)]
 pub struct Meta {
     pub request_id: String,

@@ -23,7 +23,7 @@ pub fn facts(status: &Status) -> HashMap<String, String> {
     status.get_details_error_info().expect("every error has an ErrorInfo").metadata
 }
 
-/// Asserts that a status says when to retry.
+/// Asserts that a status has a retry delay.
 #[track_caller]
 pub fn assert_retry_info(status: &Status) {
     let info = status.get_details_retry_info();

@@ -9,7 +9,7 @@ use std::{
 /// How long anything that must happen may take, on a busy machine too.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a condition answers: whether it holds, and with what.
+/// The answer of a condition: whether it holds, and its value.
 pub trait Answer {
     type Value;
 
@@ -55,7 +55,7 @@ pub async fn until<A: Answer>(what: &str, mut ask: impl AsyncFnMut() -> A) -> A:
     }
 }
 
-/// The same where nothing else is to run meanwhile.
+/// The same, blocking.
 pub fn blocking_until<A: Answer>(what: &str, mut ask: impl FnMut() -> A) -> A::Value {
     let deadline = Instant::now() + PATIENCE;
     loop {

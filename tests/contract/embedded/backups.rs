@@ -51,7 +51,7 @@ async fn a_backup_of_a_folder_at_rest_leaves_one_file() {
 }
 
 #[tokio::test]
-async fn a_backup_never_overwrites_and_is_never_one_of_nothing() {
+async fn a_backup_never_overwrites_and_needs_a_store_to_copy() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, target) = (folder.path().join("data"), folder.path().join("copy"));
     let error = backup(&dir, &target).unwrap_err().to_string();
@@ -61,7 +61,7 @@ async fn a_backup_never_overwrites_and_is_never_one_of_nothing() {
     backup(&dir, &target).unwrap();
     let before = std::fs::read(target.join("orders.db")).unwrap();
     let error = backup(&dir, &target).unwrap_err().to_string();
-    assert!(error.contains("copy: there is an orders.db here already"), "{error}");
+    assert!(error.contains("copy: there already is an orders.db here"), "{error}");
     assert_eq!(std::fs::read(target.join("orders.db")).unwrap(), before);
 }
 

@@ -30,7 +30,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_appends_are_refused_nothing_is_lost_and_with_space_all_goes_on() {
+async fn on_a_full_disk_appends_are_refused_without_loss_and_work_again_with_space() {
     let disk = SmallDisk::mount("12m");
     let dir = disk.0.path().join("data");
     let ballast = disk.0.path().join("ballast");

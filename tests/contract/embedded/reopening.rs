@@ -183,7 +183,7 @@ async fn a_file_of_version_1_keeps_its_read_model_and_where_that_is() {
 }
 
 #[tokio::test]
-async fn a_backup_has_the_read_model_of_its_own_log_also_of_a_file_of_version_1() {
+async fn a_backup_has_the_read_model_of_its_log_even_from_a_file_of_version_1() {
     let folder = tempfile::tempdir().unwrap();
     let (dir, copy, old, old_copy) = (
         folder.path().join("data"),

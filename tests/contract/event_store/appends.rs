@@ -106,7 +106,7 @@ fn the_events_of_a_commit_stand_together_in_the_log() {
 }
 
 #[test]
-fn payloads_come_back_byte_for_byte() {
+fn payloads_are_read_back_byte_for_byte() {
     race_on_each(BACKENDS, |store| async move {
         // Enough events of all sizes to detect errors in bulk processing too.
         let payload = |index: usize| Bytes::from_iter((0..index % 700).map(|byte| (byte * 31 + index) as u8));

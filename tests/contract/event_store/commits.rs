@@ -50,7 +50,7 @@ fn random_commits(random: &mut fastrand::Rng, count: usize) -> Vec<Commit> {
 }
 
 #[test]
-fn commits_come_back_whole_with_their_request_keys_whatever_the_page() {
+fn commits_are_read_whole_with_their_request_keys_whatever_the_page() {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     race_on_each(BACKENDS, |store| async move {

@@ -68,14 +68,14 @@ fn of_racing_appends_with_one_expectation_exactly_one_wins() {
 }
 
 #[test]
-fn racing_tries_of_one_request_make_one_commit() {
+fn racing_attempts_of_one_request_make_one_commit() {
     race_on_each(BACKENDS, |store| async move {
         race_requests(&store, RequestScope::Stream, |_, _| 1).await;
     });
 }
 
 #[test]
-fn racing_tries_of_one_request_in_the_log_make_one_stream() {
+fn racing_attempts_of_one_request_in_the_log_make_one_stream() {
     race_on_each(BACKENDS, |store| async move {
         race_requests(&store, RequestScope::Log, |round, racer| round * 4 + racer).await;
     });

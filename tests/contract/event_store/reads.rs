@@ -200,7 +200,7 @@ pub async fn next_batch(follower: &mut LogFollower) -> Vec<StoredEvent> {
 }
 
 #[test]
-fn the_distance_of_two_places_counts_what_lies_between() {
+fn the_distance_of_two_positions_counts_the_events_between() {
     race_on_each(BACKENDS, |store| async move {
         let first = store.append(commit(1, ExpectedRevision::Any, &["x"])).await.unwrap().position;
         let mut last = first;

@@ -26,7 +26,7 @@ impl Model {
     async fn deal_with(&mut self, consumer: &dyn Consumer, delivery: &Delivery, random: &mut fastrand::Rng) {
         let event = delivery.message.event_id();
         let next = self.next(event.key);
-        assert!(event.sequence >= *next, "{event} comes again although it was dealt with");
+        assert!(event.sequence >= *next, "{event} is redelivered although it was acknowledged");
         if event.sequence > *next {
             // It follows one that is still in flight or was just returned: it must be redelivered, after that one.
             return;
@@ -47,7 +47,7 @@ impl Model {
 }
 
 #[test]
-fn whatever_a_consumer_does_every_message_is_dealt_with_in_the_order_of_its_key() {
+fn whatever_a_consumer_does_every_message_is_processed_in_the_order_of_its_key() {
     for round in 0..ROUNDS {
         let seed = fastrand::u64(..);
         println!("seed: {seed}");

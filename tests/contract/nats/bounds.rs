@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test]
-async fn a_full_server_says_so_and_leaves_nothing_behind() {
+async fn a_full_server_is_reported_and_nothing_is_left_behind() {
     let mut server = NatsServer::start_with("jetstream { store_dir: FOLDER, max_file_store: 1MB }");
     let store = server.store().await;
     let large = "x".repeat(100_000);
@@ -17,7 +17,7 @@ async fn a_full_server_says_so_and_leaves_nothing_behind() {
     };
     assert!(matches!(full, AppendError::Full(_)), "{full}");
     let why = store.check().await.unwrap_err().to_string();
-    assert!(why.contains("takes no more"), "{why}");
+    assert!(why.contains("accepts no more"), "{why}");
     let refused = store.append(create(2, "create-1", &large)).await;
     assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
     assert_eq!(stream_texts(&store, 1).await.len(), kept, "what it has can be read");
@@ -66,7 +66,7 @@ async fn a_stream_at_its_own_bounds_is_a_full_store_and_nothing_of_a_command_is_
         let refused = store.append(create(2, "create-1", &large)).await;
         assert!(matches!(refused, Err(AppendError::Full(_))), "{refused:?}");
         let why = store.check().await.unwrap_err().to_string();
-        assert!(why.contains("takes no more"), "{why}");
+        assert!(why.contains("accepts no more"), "{why}");
         assert_eq!((store.head().await.unwrap(), stream_texts(&store, 1).await.len()), (head, kept));
         raw.update_stream(bounded(10_000_000)).await.unwrap();
         store.append(create(2, "create-1", &large)).await.unwrap();
@@ -75,7 +75,7 @@ async fn a_stream_at_its_own_bounds_is_a_full_store_and_nothing_of_a_command_is_
 }
 
 #[tokio::test]
-async fn a_commit_that_nats_does_not_take_is_refused_with_the_reason() {
+async fn a_commit_that_nats_does_not_accept_is_refused_with_the_reason() {
     let server = shared();
     let store = server.store().await;
     let max_bytes = store.max_commit_bytes().expect("the server has said it");

@@ -5,24 +5,24 @@ use super::*;
 /// Why this server is refused.
 async fn refusal(options: NatsOptions) -> String {
     let store = NatsEventStore::new(Nats::start(options).await.unwrap());
-    match store.first_admission().await {
+    match store.until_verified().await {
         Err(ConnectError::Fatal(why)) => why,
         other => panic!("{other:?}"),
     }
 }
 
 #[tokio::test]
-async fn a_wrong_password_and_a_server_without_jetstream_are_refused_for_good_and_the_password_is_not_told() {
+async fn a_wrong_password_and_a_server_without_jetstream_are_refused_permanently_and_the_password_is_not_shown() {
     let server = NatsServer::start("authorization { user: order, password: \"p@ss:w/rd,1\" }");
     let with = |login: &str| NatsOptions::new(format!("nats://{login}@127.0.0.1:{}", server.port), fresh_prefix());
     let refused = refusal(with("order:wr0ng")).await;
     assert!(refused.to_lowercase().contains("authorization") && !refused.contains("wr0ng"), "{refused}");
     for login in ["order:p@ss:w/rd,1", "order:p%40ss:w%2Frd,1"] {
-        NatsEventStore::new(Nats::start(with(login)).await.unwrap()).first_admission().await.unwrap();
+        NatsEventStore::new(Nats::start(with(login)).await.unwrap()).until_verified().await.unwrap();
     }
     let server = NatsServer::start("authorization { token: \"t0k/n\" }");
     let options = NatsOptions::new(format!("nats://t0k/n@127.0.0.1:{}", server.port), fresh_prefix());
-    NatsEventStore::new(Nats::start(options).await.unwrap()).first_admission().await.unwrap();
+    NatsEventStore::new(Nats::start(options).await.unwrap()).until_verified().await.unwrap();
 
     let server = NatsServer::start_with("");
     let refused = refusal(server.options(&fresh_prefix())).await;
@@ -47,7 +47,7 @@ async fn a_stream_that_would_lose_data_is_refused_with_every_reason() {
         (|config| stream::Config { max_age: Duration::from_secs(3_600), ..config }, "maximum age"),
         (|config| stream::Config { max_messages: 5, ..config }, "maximum of messages"),
         (|config| stream::Config { max_bytes: 5_000_000, ..config }, "maximum of bytes"),
-        (|config| stream::Config { max_messages_per_subject: 5, ..config }, "messages a subject"),
+        (|config| stream::Config { max_messages_per_subject: 5, ..config }, "messages per subject"),
         (|config| stream::Config { storage: stream::StorageType::Memory, ..config }, "storage"),
         (|config| stream::Config { deny_purge: false, ..config }, "deny_purge"),
         (|config| stream::Config { deny_delete: false, ..config }, "deny_delete"),
@@ -71,7 +71,7 @@ async fn a_stream_that_would_lose_data_is_refused_with_every_reason() {
 }
 
 #[tokio::test]
-async fn a_log_that_comes_back_as_another_is_not_taken_for_it() {
+async fn a_log_that_returns_as_another_is_not_mistaken_for_it() {
     let mut server = NatsServer::start("");
     let prefix = fresh_prefix();
     let store = server.store_of(&prefix).await;

@@ -9,8 +9,9 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
     let other = async_nats::connect(shared().url()).await.unwrap();
     let mut plain = other.subscribe(format!("{prefix}.events.>")).await.unwrap();
     other.flush().await.unwrap();
-    let describe = |_: &Message| Description {
+    let describe = |_: &Message| CloudEventAttributes {
         time: "2026-11-21T00:00:00Z".to_owned(),
+        traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00".to_owned(),
         data: Some(("application/json", Bytes::from_static(b"{}"))),
     };
     let options = NatsBusOptions { capacity_messages: 64, describe, ..NatsBusOptions::default() };
@@ -27,6 +28,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
         ("ce-type", "OrderPaid"),
         ("ce-subject", "9"),
         ("ce-time", "2026-11-21T00:00:00Z"),
+        ("ce-traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"),
         ("ce-datacontenttype", "application/json"),
         ("ce-position", "5"),
     ]);
@@ -72,7 +74,7 @@ async fn a_plain_subscriber_and_a_durable_consumer_of_others_see_every_event_as_
 }
 
 #[tokio::test]
-async fn a_consumer_that_is_replaced_by_another_node_hears_of_it_and_its_acknowledgement_does_not_count() {
+async fn a_consumer_replaced_by_another_node_gets_an_error_and_its_acknowledgement_does_not_count() {
     let prefix = fresh_prefix();
     let here = NatsMessageBus::new(shared().connect_to(&prefix).await, NatsBusOptions::default());
     let there = NatsMessageBus::new(shared().connect_to(&prefix).await, NatsBusOptions::default());

@@ -1,4 +1,4 @@
-//! A server that crashes or stands still.
+//! A server that crashes or is paused.
 
 use super::*;
 
@@ -24,7 +24,7 @@ async fn a_server_that_crashes_under_load_loses_no_event_and_no_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
+async fn a_server_paused_for_seconds_loses_no_event_and_no_order() {
     let mut server = NatsServer::start("");
     let failures = under_harm(&mut server, async |server, load| {
         load.go_on_for(1_000).await;
@@ -34,7 +34,7 @@ async fn a_server_that_stands_still_for_seconds_loses_no_event_and_no_order() {
         server.signal("CONT");
     })
     .await;
-    assert!(failures > 0, "publishing into a server that stands still does not wait for ever");
+    assert!(failures > 0, "publishing to a paused server does not wait forever");
 }
 
 #[tokio::test]
@@ -65,12 +65,12 @@ async fn processed_messages_stay_processed_after_a_crash_of_server_and_consumer(
     drop(consumer);
     let again = bus.consumer("log").await.unwrap();
     let received = receive(&*again, 3).await;
-    assert!(ids(&received).contains(&"3-1".to_owned()), "a replayed one that was not dealt with comes again");
+    assert!(ids(&received).contains(&"3-1".to_owned()), "a replayed one that was not acknowledged is redelivered");
     again.ack(&receipts(&received)).await.unwrap();
     assert!(bus.dead_letters("log", 10).await.unwrap().is_empty());
     drop(again);
     let last = bus.consumer("log").await.unwrap();
-    assert!(timeout(Duration::from_millis(500), last.next_batch(1)).await.is_err(), "all is dealt with");
+    assert!(timeout(Duration::from_millis(500), last.next_batch(1)).await.is_err(), "everything is acknowledged");
 }
 
 #[tokio::test]

@@ -48,7 +48,7 @@ struct Held {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_two_owners_count_on_a_lease_at_the_same_time_however_short_it_is() {
+async fn no_two_owners_rely_on_a_lease_at_the_same_time_however_short_it_is() {
     let seed = fastrand::u64(..);
     println!("seed: {seed}");
     let prefix = fresh_prefix();

@@ -3,11 +3,11 @@
 use super::*;
 
 #[tokio::test]
-async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
+async fn an_event_larger_than_the_limit_of_the_server_arrives_whole_and_once() {
     let prefix = fresh_prefix();
-    let describe = |message: &Message| Description {
+    let describe = |message: &Message| CloudEventAttributes {
         data: (message.sequence != 3).then(|| ("application/json", Bytes::from(vec![b'x'; message.payload.len() / 2]))),
-        ..Description::default()
+        ..CloudEventAttributes::default()
     };
     let options = NatsBusOptions { describe, ..NatsBusOptions::default() };
     let bus = NatsMessageBus::new(shared().connect_to(&prefix).await, options);
@@ -37,7 +37,10 @@ async fn an_event_that_is_larger_than_the_server_takes_comes_whole_and_once() {
     assert!(messages[..4] == sent[1..] && messages[4] == message(2, 1), "{:?}", ids(&received));
     consumer.ack(&receipts(&received)).await.unwrap();
     let again = bus.consumer("log").await.unwrap();
-    assert!(timeout(Duration::from_millis(500), again.next_batch(1)).await.is_err(), "all is dealt with, parts too");
+    assert!(
+        timeout(Duration::from_millis(500), again.next_batch(1)).await.is_err(),
+        "everything is acknowledged, parts too"
+    );
     let mut heard = Vec::new();
     while heard.len() < 5 {
         let message = timeout(Duration::from_secs(60), plain.next()).await.unwrap().unwrap();
@@ -90,7 +93,7 @@ async fn events_of_one_key_are_stored_in_order_while_those_of_others_do_not_wait
 }
 
 #[tokio::test]
-async fn with_no_consumer_the_oldest_give_way_and_a_new_one_misses_nothing_of_the_rest() {
+async fn without_consumers_the_oldest_are_dropped_and_a_new_consumer_gets_the_rest() {
     let options = NatsBusOptions { capacity_messages: 64, ..NatsBusOptions::default() };
     let bus = NatsMessageBus::new(shared().connect_to(&fresh_prefix()).await, options);
     for sequence in 1..=300 {
@@ -119,7 +122,7 @@ async fn an_event_published_again_is_stored_once() {
 }
 
 #[tokio::test]
-async fn another_event_at_a_revision_that_was_published_is_no_duplicate() {
+async fn another_event_at_a_published_revision_is_not_a_duplicate() {
     let bus = NatsMessageBus::new(shared().connect_to(&fresh_prefix()).await, NatsBusOptions::default());
     let lost = message(1, 1);
     // The log has lost its end, and has another event there.

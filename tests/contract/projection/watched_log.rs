@@ -116,7 +116,10 @@ impl Watched {
             at: Timestamp::from_micros(order as i64 * 1_000),
             change,
         };
-        let payload = codec::encode(&event, Record { revision, request_id: None, actor: None });
+        let payload = codec::encode(
+            &event,
+            Record { revision, request_id: None, actor: None, on_behalf_of: None, traceparent: None },
+        );
         let commit = Commit {
             id: CommitId::random(),
             stream: StreamId(order),

@@ -66,8 +66,16 @@ impl NaiveModel {
     }
 
     pub fn totals(&self) -> Vec<Totals> {
+        self.totals_of(|_| true)
+    }
+
+    pub fn customer_totals(&self, customer: &str) -> Vec<Totals> {
+        self.totals_of(|row| &*row.customer == customer)
+    }
+
+    fn totals_of(&self, counts: impl Fn(&Row) -> bool) -> Vec<Totals> {
         let mut totals: BTreeMap<(u8, [u8; 3]), (u64, i128)> = BTreeMap::new();
-        for row in self.0.values() {
+        for row in self.0.values().filter(|row| counts(row)) {
             let (count, amount) = totals.entry((row.status, row.currency)).or_default();
             *count += 1;
             *amount += i128::from(row.amount_minor);

@@ -24,7 +24,7 @@ fn it_takes_changes_of_one_log_only() {
 }
 
 #[test]
-fn a_cleared_one_is_as_new_and_takes_changes_of_any_log() {
+fn a_cleared_read_model_is_like_a_new_one_and_accepts_changes_of_any_log() {
     on_each(BACKENDS, |model| async move {
         model.apply((1..=5_000).map(|id| insert(id, 10)).collect(), at(5)).await.unwrap();
         model.clear().await.unwrap();
@@ -36,7 +36,7 @@ fn a_cleared_one_is_as_new_and_takes_changes_of_any_log() {
 }
 
 #[test]
-fn a_rebuild_is_seen_by_nobody_until_it_takes_the_place_as_a_whole() {
+fn a_rebuild_is_invisible_until_it_is_promoted_as_a_whole() {
     on_each(BACKENDS, |model| async move {
         // Once more than there are sets of tables.
         for round in 1..=3 {
@@ -70,7 +70,7 @@ fn a_rebuild_is_seen_by_nobody_until_it_takes_the_place_as_a_whole() {
 }
 
 #[test]
-fn a_rebuild_that_is_behind_does_not_take_the_place_and_may_catch_up() {
+fn a_rebuild_that_is_behind_is_not_promoted_and_may_catch_up() {
     on_each(BACKENDS, |model| async move {
         let rebuild = model.begin_rebuild().await.unwrap();
         rebuild.apply(vec![insert(1, 10)], at(9)).await.unwrap();
@@ -105,7 +105,7 @@ fn a_rebuild_holds_to_the_same_rules_as_the_one_that_serves() {
 }
 
 #[test]
-fn a_rebuild_that_is_over_changes_nothing_more() {
+fn a_rebuild_that_has_ended_changes_nothing_more() {
     on_each(BACKENDS, |model| async move {
         model.apply(vec![insert(1, 10)], at(1)).await.unwrap();
         let overtaken = model.begin_rebuild().await.unwrap();

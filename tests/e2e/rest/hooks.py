@@ -12,14 +12,14 @@ from urllib.parse import parse_qs, urlsplit
 import schemathesis
 from schemathesis.core.parameters import ParameterLocation
 
-KEPT_IDS = 64
+MAX_KNOWN_IDS = 64
 MAX_PRICE = 1000
-COUNTER = itertools.count()
+counter = itertools.count()
 # The ids of orders, and the tokens from pages and replies, newest last. A page token belongs to one query.
-order_ids, seen = [], {}
+order_ids, issued_tokens = [], {}
 
 
-def is_meant_to_be_right(case, location):
+def is_positive(case, location):
     return case.meta is None or not case.meta.is_negative_at(location)
 
 
@@ -29,63 +29,63 @@ def before_call(context, case, kwargs):
         # schemathesis 4.32 generates an empty value for this pattern, which does not match it.
         if case.headers.get(name) == "":
             case.headers[name] = '"1"'
-    if is_meant_to_be_right(case, ParameterLocation.PATH):
-        place_known_id(case)
-    if is_meant_to_be_right(case, ParameterLocation.QUERY):
-        mend_query(case.query)
-    if is_meant_to_be_right(case, ParameterLocation.HEADER):
-        mend_headers(case.headers)
-    if is_meant_to_be_right(case, ParameterLocation.BODY) and isinstance(case.body, dict):
-        case.body = without_decimals(case.body)
-        mend_items(case.body)
+    if is_positive(case, ParameterLocation.PATH):
+        use_known_id(case)
+    if is_positive(case, ParameterLocation.QUERY):
+        fix_query(case.query)
+    if is_positive(case, ParameterLocation.HEADER):
+        fix_headers(case.headers)
+    if is_positive(case, ParameterLocation.BODY) and isinstance(case.body, dict):
+        case.body = integral_floats_as_int(case.body)
+        fix_items(case.body)
 
 
-def place_known_id(case):
+def use_known_id(case):
     """Three times out of four an existing order; otherwise the generated value."""
-    number = next(COUNTER)
+    number = next(counter)
     if "id" in case.path_parameters and order_ids and number % 4:
         case.path_parameters["id"] = order_ids[number % len(order_ids)]
 
 
-def mend_query(query):
+def fix_query(query):
     if "revision" in query:
         query.pop("asOf", None)
     if "type" in query:
         query.pop("status", None)
-    replace(query, "cursor", seen.get("cursor"))
-    if query.pop("pageToken", None) is not None and "pageToken" in seen:
+    replace(query, "cursor", issued_tokens.get("cursor"))
+    if query.pop("pageToken", None) is not None and "pageToken" in issued_tokens:
         # A token belongs to the filters that it was issued for.
         query.clear()
-        query.update(seen["pageToken"])
+        query.update(issued_tokens["pageToken"])
 
 
-def mend_headers(headers):
+def fix_headers(headers):
     # Streams do not end; tests/api/rest_streams.rs has them.
     headers.pop("Last-Event-ID", None)
     if "," in headers.get("If-Match", ""):
         headers.pop("Idempotency-Key", None)
-    replace(headers, "X-Consistency-Token", seen.get("token"))
+    replace(headers, "X-Consistency-Token", issued_tokens.get("token"))
 
 
-def without_decimals(value):
+def integral_floats_as_int(value):
     """JSON Schema accepts 2.0 as an integer; the service requires integers written as such."""
     if isinstance(value, dict):
-        return {name: without_decimals(inner) for name, inner in value.items()}
+        return {name: integral_floats_as_int(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [without_decimals(inner) for inner in value]
+        return [integral_floats_as_int(inner) for inner in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def mend_items(body):
+def fix_items(body):
     """One currency, and prices that fit into it for any number of pieces."""
     for item in body.get("items", []):
         item.pop("currency", None)
         decimals = 2 if body.get("currency") is None else 0
-        if not fits(str(item["price"]), decimals):
+        if not is_valid_price(str(item["price"]), decimals):
             item["price"] = 1
 
 
-def fits(price, decimals):
+def is_valid_price(price, decimals):
     try:
         return Decimal(price) <= MAX_PRICE and Decimal(price) == round(Decimal(price), decimals)
     except InvalidOperation:
@@ -103,14 +103,14 @@ def after_call(context, case, response):
     """Remembers the values that the service has issued."""
     headers = {name.lower(): values[0] for name, values in response.headers.items()}
     if "x-consistency-token" in headers:
-        seen["token"] = headers["x-consistency-token"]
+        issued_tokens["token"] = headers["x-consistency-token"]
     if response.status_code == 201:
         order_ids.append(headers["location"].rsplit("/", 1)[1])
-        del order_ids[:-KEPT_IDS]
+        del order_ids[:-MAX_KNOWN_IDS]
     link = re.match("<(.*)>", headers.get("link", ""))
     if link:
         query = {name: values[0] for name, values in parse_qs(urlsplit(link[1]).query).items()}
         if "pageToken" in query:
-            seen["pageToken"] = query
+            issued_tokens["pageToken"] = query
         if "cursor" in query:
-            seen["cursor"] = query["cursor"]
+            issued_tokens["cursor"] = query["cursor"]

@@ -5,7 +5,7 @@ use std::{fs::OpenOptions, path::PathBuf, process::Stdio, time::Duration};
 use ordersystem::cli::{node_client::Target, probe};
 use tokio::process::Child;
 
-use crate::support::command;
+use crate::support::{command, signals};
 
 /// Names another build of the program, such as an older one in which a fault is to be found.
 const BINARY: &str = "SEEDED_BINARY";
@@ -65,8 +65,7 @@ impl Process {
     /// Sends it a signal, if it is running.
     pub fn signal(&self, name: &str) {
         if let Some(pid) = self.child.as_ref().and_then(Child::id) {
-            let sent = std::process::Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status();
-            sent.unwrap();
+            signals::send(name, pid);
         }
     }
 

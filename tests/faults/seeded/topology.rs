@@ -188,7 +188,7 @@ impl Servers {
             Self::Nats(server) => Arc::new(server.store_of(PREFIX).await),
             Self::Cluster(_) => {
                 let store = NatsEventStore::new(self.nats().await);
-                store.first_admission().await.expect("the streams are there");
+                store.until_verified().await.expect("the streams are there");
                 Arc::new(store)
             }
         }

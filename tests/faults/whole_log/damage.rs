@@ -53,10 +53,13 @@ fn assert_found(lines: &[serde_json::Value], kind: &str, position: Option<u64>, 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_names_each_kind_of_damage_in_a_folder_and_its_place() {
+async fn verify_names_each_kind_of_damage_in_a_folder_and_its_position() {
     let request = |order: u64, before: u64| -> RequestId { Text::parse(&format!("request-{order}-{before}")).unwrap() };
     let bytes = |event: &OrderEvent, revision: u64, request_id: &RequestId| {
-        encode(event, Record { revision, request_id: Some(request_id), actor: None })
+        encode(
+            event,
+            Record { revision, request_id: Some(request_id), actor: None, on_behalf_of: None, traceparent: None },
+        )
     };
     type Damage = Box<dyn Fn(&Path)>;
     let cases: Vec<(Damage, &str, Option<u64>, &str)> = vec![
@@ -124,24 +127,24 @@ async fn verify_names_each_kind_of_damage_in_a_folder_and_its_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_holds_the_list_of_orders_of_a_folder_against_its_log() {
     for (damage, position, words) in [
-        (
-            "UPDATE orders SET status = 5 WHERE id = 1",
-            None,
-            "its row in the list of orders is not what its events give",
-        ),
-        ("UPDATE orders SET customer = 'another' WHERE id = 3", None, "is not what its events give"),
+        ("UPDATE orders SET status = 5 WHERE id = 1", None, "its row in the read model does not match its events"),
+        ("UPDATE orders SET customer = 'another' WHERE id = 3", None, "does not match its events"),
         ("UPDATE orders SET amount = amount + 1 WHERE id = 3", None, "its rows are 1 of 101"),
-        ("DELETE FROM orders WHERE id = 3", None, "has no row in the list of orders"),
+        ("DELETE FROM orders WHERE id = 3", None, "has no row in the read model"),
         (
             "INSERT INTO orders SELECT 4, customer, status, created_at, updated_at, amount, currency, item_count, revision \
              FROM orders WHERE id = 3",
             None,
-            "has a row in the list of orders, and no event",
+            "has a row in the read model, but no event",
         ),
-        ("UPDATE totals SET count = 7 WHERE status = 2", None, "is 7 orders of 200, its rows are 2 of 200"),
+        ("UPDATE totals SET count = 7 WHERE status = 2", None, "is 7 orders of 200, but its rows are 2 of 200"),
         ("DELETE FROM totals WHERE status = 2", None, "the total of status 2 in USD is missing"),
-        ("UPDATE read_models SET event = event + 1 WHERE is_served = 1", Some(5), "is not the one up to which"),
-        ("UPDATE read_models SET log = 4711 WHERE is_served = 1", None, "comes from log 4711"),
+        (
+            "UPDATE read_models SET event = event + 1 WHERE is_served = 1",
+            Some(5),
+            "is not the last one that the read model",
+        ),
+        ("UPDATE read_models SET log = 4711 WHERE is_served = 1", None, "belongs to log 4711"),
     ] {
         let folder_of_it = tempfile::tempdir().unwrap();
         let dir = folder_of_it.path();
@@ -170,7 +173,7 @@ async fn verify_names_damage_in_redis() {
     let cases: [(&[&str], &str, Option<u64>, &str); 6] = [
         (&["XDEL", "{ordersystem}:log", "0-3"], "stream", Some(4), "order 2"),
         (&["XDEL", "{ordersystem}:log", "0-2"], "revision", Some(4), "revision 1 must follow"),
-        (&["RPOP", "{ordersystem}:order:2"], "stream", Some(4), "not found by its order"),
+        (&["RPOP", "{ordersystem}:order:2"], "stream", Some(4), "does not have the event"),
         (&["DEL", "{ordersystem}:request:request-2-0"], "request", Some(2), "request-2-0"),
         (
             &["HSET", "{ordersystem}:requests:1", "request-1-1", "00000000000000000000000000000007 1 1 2"],
@@ -220,7 +223,7 @@ async fn verify_names_damage_in_nats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_logs_that_differ_in_bytes_requests_boundaries_or_order_are_told_apart() {
+async fn logs_that_differ_in_bytes_requests_boundaries_or_order_are_distinguished() {
     let change = |change: fn(&mut Vec<Commit>)| {
         let mut commits = five_events();
         change(&mut commits);
@@ -252,7 +255,7 @@ async fn two_logs_that_differ_in_bytes_requests_boundaries_or_order_are_told_apa
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn verify_finds_what_was_deleted_from_a_log_in_redis() {
+async fn verify_finds_entries_deleted_from_a_log_in_redis() {
     let server = RedisServer::start(DURABLE);
     let key = "{ordersystem}:log";
     let dir = tempfile::tempdir().unwrap();

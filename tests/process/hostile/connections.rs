@@ -45,7 +45,7 @@ async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin) {
 }
 
 #[tokio::test]
-async fn a_connection_that_never_says_what_it_wants_is_closed_in_the_clear_and_over_tls() {
+async fn a_connection_that_never_sends_a_request_is_closed_in_plaintext_and_over_tls() {
     let authority = Authority::with_files();
     let over_tls = authority.serve(&[]).await;
     let plain = Process::start(&[]).await;
@@ -78,7 +78,7 @@ async fn the_protocol_agreed_in_the_handshake_is_the_one_spoken() {
 }
 
 #[tokio::test]
-async fn idle_connections_make_room_for_a_client_that_has_something_to_say() {
+async fn idle_connections_make_room_for_an_active_client() {
     let process = Process::start(&["--max-connections", "20"]).await;
     let mut idle = Vec::new();
     for _ in 0..20 {
@@ -89,7 +89,7 @@ async fn idle_connections_make_room_for_a_client_that_has_something_to_say() {
 }
 
 #[tokio::test]
-async fn a_call_in_progress_keeps_its_connection_when_places_run_out() {
+async fn a_call_in_progress_keeps_its_connection_when_permits_run_out() {
     let process = Process::start(&["--max-connections", "3"]).await;
     let mut history = process.history().await;
     let follow = ordersystem::proto::catga::orders::v1::StreamEventsRequest { follow: true, ..Default::default() };
@@ -101,7 +101,7 @@ async fn a_call_in_progress_keeps_its_connection_when_places_run_out() {
     process.places_an_order().await;
     let event = tokio::time::timeout(PATIENCE, async {
         loop {
-            let item = events.message().await.expect("goes on").expect("does not end");
+            let item = events.message().await.expect("continues").expect("does not end");
             if matches!(item.item, Some(ordersystem::proto::catga::orders::v1::stream_events_response::Item::Event(_)))
             {
                 break;

@@ -151,7 +151,7 @@ fn a_refusal_that_the_state_does_not_explain_is_found() {
 }
 
 #[test]
-fn a_command_that_is_refused_and_done_is_found() {
+fn a_refused_command_that_took_effect_is_found() {
     assert_found("refused, and done", |history| {
         history.calls[7].answer = refused("ILLEGAL_TRANSITION", Some(row(3, Status::Shipped)));
     });
@@ -165,7 +165,7 @@ fn a_command_that_is_refused_and_done_is_found() {
 }
 
 #[test]
-fn a_command_without_request_id_that_is_refused_and_done_is_found_wherever_it_was_refused() {
+fn a_refused_command_without_request_id_that_took_effect_is_found_wherever_it_was_refused() {
     assert_found("refused, and done", |history| {
         history.log[2].request.clear();
         history.calls[7].asked =
@@ -175,7 +175,7 @@ fn a_command_without_request_id_that_is_refused_and_done_is_found_wherever_it_wa
 }
 
 #[test]
-fn a_command_that_was_said_not_to_be_done_and_is_done_is_found() {
+fn a_command_reported_as_not_done_that_took_effect_is_found() {
     assert_found("said not to be done, and done", |history| {
         history.calls[7].answer = Answer::NotDone { reason: "UNAVAILABLE".to_owned() };
     });
@@ -189,7 +189,7 @@ fn a_lost_acknowledged_command_is_found() {
 }
 
 #[test]
-fn an_acknowledgement_of_what_another_did_is_found() {
+fn an_acknowledgement_of_another_callers_command_is_found() {
     assert_found("an acknowledged command is another in the log", |history| {
         history.calls.push(done("d", (45, 49), Status::Paid, 2));
     });
@@ -235,7 +235,7 @@ fn damage_that_is_claimed_is_found() {
 }
 
 #[test]
-fn an_order_that_never_was_so_is_found() {
+fn an_order_in_a_state_that_never_existed_is_found() {
     assert_found("an order that never was so", |history| {
         history.calls.push(read("odd", (90, 95), Some(row(3, Status::Cancelled))));
     });
@@ -251,7 +251,7 @@ fn an_answer_older_than_its_token_is_found() {
 }
 
 #[test]
-fn a_token_may_be_answered_with_what_is_older_than_now() {
+fn a_token_may_be_answered_with_older_state_than_the_current_one() {
     let mut history = sound();
     let mut call = read("token", (90, 95), Some(row(2, Status::Paid)));
     call.asked = Asked::OrderRepository { ids: vec![ORDER], freshness: Freshness::AtLeast(ORDER, 2) };
@@ -327,7 +327,7 @@ fn cursor_of_another_log(times: (u64, u64)) -> Call {
 }
 
 #[track_caller]
-fn assert_found_beside_a_loss(kind: &str, breaking: impl FnOnce(&mut History)) {
+fn assert_found_together_with_a_loss(kind: &str, breaking: impl FnOnce(&mut History)) {
     let mut history = with_a_loss();
     breaking(&mut history);
     let kinds = kinds(&history);
@@ -335,7 +335,7 @@ fn assert_found_beside_a_loss(kind: &str, breaking: impl FnOnce(&mut History)) {
 }
 
 #[test]
-fn a_loss_in_a_fail_over_is_counted_and_is_no_finding() {
+fn a_loss_in_a_fail_over_is_counted_and_is_not_a_finding() {
     let history = with_a_loss();
     assert_eq!(check(&history), []);
     assert_eq!(Losses::of(&history).commands.into_iter().collect::<Vec<_>>(), [(8, 1), (8, 2)]);
@@ -349,31 +349,31 @@ fn a_loss_outside_of_a_fail_over_is_found() {
         call.name = "z".to_owned();
         call
     };
-    assert_found_beside_a_loss(KIND, |history| history.calls.push(lost((201, 202))));
-    assert_found_beside_a_loss(KIND, |history| history.calls.push(lost((85, 89))));
+    assert_found_together_with_a_loss(KIND, |history| history.calls.push(lost((201, 202))));
+    assert_found_together_with_a_loss(KIND, |history| history.calls.push(lost((85, 89))));
     // And without Sentinel, at any time.
-    assert_found_beside_a_loss(KIND, |history| history.windows.clear());
+    assert_found_together_with_a_loss(KIND, |history| history.windows.clear());
 }
 
 #[test]
-fn what_is_wrong_after_the_recovery_is_found() {
+fn errors_after_the_recovery_are_found() {
     const LISTS: &str = "a list or totals of no moment of the call";
-    assert_found_beside_a_loss(LISTS, |history| history.calls.push(totals((220, 225), [0, 1, 1, 0, 0])));
-    assert_found_beside_a_loss(LISTS, |history| history.calls.push(list((220, 225), &[])));
-    assert_found_beside_a_loss("an order that never was so", |history| {
+    assert_found_together_with_a_loss(LISTS, |history| history.calls.push(totals((220, 225), [0, 1, 1, 0, 0])));
+    assert_found_together_with_a_loss(LISTS, |history| history.calls.push(list((220, 225), &[])));
+    assert_found_together_with_a_loss("an order that never was so", |history| {
         history.calls.push(of_8(read("late", (220, 225), Some(row(2, Status::Paid)))));
     });
-    assert_found_beside_a_loss("an answer that may not be", |history| {
+    assert_found_together_with_a_loss("an answer that may not be", |history| {
         history.calls.push(cursor_of_another_log((220, 225)));
     });
 }
 
 #[test]
-fn what_the_loss_does_not_explain_is_found_within_the_window() {
-    assert_found_beside_a_loss("a stale answer", |history| {
+fn errors_that_the_loss_does_not_explain_are_found_within_the_window() {
+    assert_found_together_with_a_loss("a stale answer", |history| {
         history.calls.push(read("old", (150, 155), Some(row(2, Status::Paid))));
     });
-    assert_found_beside_a_loss("an answer that may not be", |history| {
+    assert_found_together_with_a_loss("an answer that may not be", |history| {
         let mut call = cursor_of_another_log((150, 155));
         call.answer = Answer::Wrong { reason: "DATA_CORRUPT".to_owned(), message: String::new() };
         history.calls.push(call);
@@ -383,21 +383,25 @@ fn what_the_loss_does_not_explain_is_found_within_the_window() {
 #[test]
 fn a_window_in_which_nothing_was_lost_forgives_nothing() {
     for kind in ["a list or totals of no moment of the call", "an answer that may not be"] {
-        assert_found_beside_a_loss(kind, |history| history.calls.retain(|call| !["x", "y"].contains(&&*call.name)));
+        assert_found_together_with_a_loss(kind, |history| {
+            history.calls.retain(|call| !["x", "y"].contains(&&*call.name))
+        });
     }
 }
 
 #[test]
-fn followers_that_were_not_told_of_a_loss_or_skipped_before_it_are_found() {
+fn followers_that_were_not_notified_of_a_loss_or_skipped_before_it_are_found() {
     const KIND: &str = "a follower skipped, repeated or invented";
-    assert_found_beside_a_loss(KIND, |history| history.followed[2].told_at = None);
-    assert_found_beside_a_loss(KIND, |history| history.followed[2].told_at = Some(300));
-    assert_found_beside_a_loss(KIND, |history| drop(history.followed[2].events.remove(1)));
-    assert_found_beside_a_loss("a follower was not sent everything", |history| history.followed[0].events.truncate(1));
+    assert_found_together_with_a_loss(KIND, |history| history.followed[2].told_at = None);
+    assert_found_together_with_a_loss(KIND, |history| history.followed[2].told_at = Some(300));
+    assert_found_together_with_a_loss(KIND, |history| drop(history.followed[2].events.remove(1)));
+    assert_found_together_with_a_loss("a follower was not sent everything", |history| {
+        history.followed[0].events.truncate(1)
+    });
 }
 
 #[test]
-fn a_bus_that_lacks_what_the_log_has_is_found_after_a_loss() {
-    assert_found_beside_a_loss("the bus lacks events", |history| history.bus.truncate(4));
-    assert_found_beside_a_loss("the bus has what the log has not", |history| history.bus.push((9, 1)));
+fn a_bus_that_lacks_events_of_the_log_is_found_after_a_loss() {
+    assert_found_together_with_a_loss("the bus lacks events", |history| history.bus.truncate(4));
+    assert_found_together_with_a_loss("the bus has what the log has not", |history| history.bus.push((9, 1)));
 }
