@@ -2,22 +2,32 @@
 # Runs every test in every configuration that there is, and prints a table of it at the end.
 #
 #   ./test-all.sh            everything
-#   ./test-all.sh STEP ...   only these steps; ./test-all.sh --list names them
+#   ./test-all.sh STEP ...   only these steps, in this order; ./test-all.sh --list names them
 #
-# At the end it names what failed and how to run just that; what each step printed is in target/test-all/STEP.log.
+# Everything takes two lanes, side by side: the debug build with the Rust tests, and the release build with what runs against its binary. A step is shown
+# when it ends. At the end a table names what failed and how to run just that; what each step printed is in target/test-all/STEP.log.
 #
-# What the tests need and the machine lacks is installed first: buf (npm), grpcurl and a current nats-server (go), Python's clients of the
-# brokers (pip), curl, python3, redis-server (which is Sentinel too), Debian's nats-server, go, node, Java with Maven, and Chromium with its
-# driver (apt-get). The clients' tests install what is theirs, and tests/deploy/tools.sh what checks the deployment.
+# What the tests need and the machine lacks is installed first: buf and axe-core (npm), grpcurl and a current nats-server (go), Python's clients of the
+# brokers (pip), curl, python3, redis-server (which is Sentinel too), Debian's nats-server, go, node, Java with Maven, valgrind, and Chromium
+# with its driver (apt-get). The clients' tests install what is theirs, and tests/deploy/tools.sh what checks the deployment.
 # A tool that cannot be had is a failure: nothing is skipped.
 set -uo pipefail
 cd "$(dirname "$0")"
 
-STEPS=(tools format lint deny docs protos test seeded release readme rest probes matrix listeners cluster browser fuzz deploy clients)
+# The lanes run side by side. NEEDS are steps of the other lane; all other needs are met by the order in the lane.
+LANES=(
+    "format lint docs test instructions fuzz"
+    "tools protos release readme rest probes matrix listeners cluster deploy clients identities deny"
+)
+declare -A NEEDS=([test]=tools [instructions]=tools [fuzz]=release)
+# Then these, with nothing else on the machine.
+ALONE="seeded browser"
 # The binary that the steps after `release` run.
 ORDERSYSTEM="${ORDERSYSTEM:-target/release/ordersystem}"
 TOOLS_DIR="${TOOLS_DIR:-$PWD/target/tools}"
+LOGS=target/test-all
 BUF_VERSION=1.75.0
+AXE_VERSION=4.14.1
 GRPCURL_VERSION=v1.9.3
 CARGO_DENY_VERSION=0.20.2
 export PATH="$TOOLS_DIR/bin:$TOOLS_DIR/node_modules/.bin:$PATH"
@@ -30,7 +40,7 @@ apt_get() {
 
 step_tools() {
     local missing=()
-    for tool in curl python3 chromium; do
+    for tool in curl python3 chromium valgrind; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     command -v redis-server >/dev/null || missing+=(redis-server)
@@ -44,6 +54,8 @@ step_tools() {
     command -v chromedriver >/dev/null || missing+=(chromium-driver)
     [ ${#missing[@]} = 0 ] || apt_get "${missing[@]}" || return 1
     mkdir -p "$TOOLS_DIR/bin"
+    [ -e "$TOOLS_DIR/node_modules/axe-core/axe.min.js" ] ||
+        npm install --silent --no-audit --no-fund --prefix "$TOOLS_DIR" "axe-core@$AXE_VERSION" || return 1
     command -v buf >/dev/null || npm install --silent --no-audit --no-fund --prefix "$TOOLS_DIR" "@bufbuild/buf@$BUF_VERSION" || return 1
     command -v grpcurl >/dev/null ||
         GOBIN="$TOOLS_DIR/bin" go install "github.com/fullstorydev/grpcurl/cmd/grpcurl@$GRPCURL_VERSION" || return 1
@@ -57,10 +69,13 @@ step_tools() {
 
 step_format() { cargo fmt --check; }
 
-# The lock file of the fuzz targets follows the service's.
+# The lock files of the fuzz targets and of the instruction counts follow the service's.
 step_lint() {
-    cargo clippy --locked --all-targets -- -D warnings &&
-        cargo metadata --locked --format-version 1 --manifest-path tests/fuzz/Cargo.toml >/dev/null
+    local folder
+    cargo clippy --locked --all-targets -- -D warnings || return 1
+    for folder in tests/fuzz benches/instructions; do
+        cargo metadata --locked --format-version 1 --manifest-path "$folder/Cargo.toml" >/dev/null || return 1
+    done
 }
 
 # The rules for dependencies: deny.toml. The advisories need their database, which is a repository: if it cannot be fetched, the step says
@@ -102,8 +117,8 @@ step_test() {
         [ "$name" = contract ] || [ "$name" = faults ] || others+=(--test "$name")
     done
     side_by_side \
-        "cargo test --locked --no-fail-fast --test contract" \
-        "cargo test --locked --no-fail-fast --test faults -- --skip seeded::" \
+        "cargo test --locked --no-fail-fast --test contract -- --test-threads 4" \
+        "cargo test --locked --no-fail-fast --test faults -- --skip seeded:: --test-threads 4" \
         "cargo test --locked --no-fail-fast --lib --bins ${others[*]}" &&
         cargo test --locked --doc
 }
@@ -136,7 +151,7 @@ step_readme() {
     python3 tests/e2e/links.py || failed=1
     python3 tests/e2e/readme.py --tables proto "$ORDERSYSTEM" README.md || failed=1
     python3 tests/e2e/readme.py --every-rpc proto "$ORDERSYSTEM" docs/grpcurl.md || failed=1
-    for page in rest configuration operations troubleshooting; do
+    for page in rest configuration operations security troubleshooting; do
         python3 tests/e2e/readme.py "$ORDERSYSTEM" "docs/$page.md" || failed=1
     done
     return $failed
@@ -169,6 +184,9 @@ step_listeners() { python_for listeners && "$TOOLS_DIR/listeners/bin/python" tes
 # run-cluster.sh, from its start to Ctrl-C.
 step_cluster() { python3 tests/e2e/cluster.py "$ORDERSYSTEM"; }
 
+# The instructions of parts of the service, compared with the recorded counts.
+step_instructions() { benches/instructions/run.sh; }
+
 # Hostile bytes to both APIs, and each fuzz target for a short time; tests/fuzz/run.sh runs for as long as you like.
 step_fuzz() { python3 tests/e2e/fuzz.py "$ORDERSYSTEM" && tests/fuzz/run.sh 20; }
 
@@ -178,18 +196,38 @@ step_deploy() {
     "$TOOLS_DIR/deploy/venv/bin/python" tests/deploy/check.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy"
 }
 
-# The dashboard and Swagger UI in a real browser, and the requests that pages of other sites make it send.
-step_browser() { python3 tests/e2e/dashboard.py "$ORDERSYSTEM" && python3 tests/e2e/cross_site.py "$ORDERSYSTEM"; }
+# The console and Swagger UI in a real browser, and the requests that pages of other sites make it send.
+step_browser() {
+    AXE="$TOOLS_DIR/node_modules/axe-core/axe.min.js" python3 tests/e2e/dashboard.py "$ORDERSYSTEM" &&
+        python3 tests/e2e/cross_site.py "$ORDERSYSTEM"
+}
 
 # The clients in other languages: their generated code is current, and each passes its tests and all scenarios against the real server, on
-# embedded persistence and on Redis.
+# embedded persistence; on Redis in the step `identities`.
 step_clients() {
-    local binary status=0
+    local binary
     binary=$(realpath "$ORDERSYSTEM") || return 1
     clients/generate.sh --check || return 1
-    for persistence in embedded redis; do
-        ORDERSYSTEM_BINARY="$binary" CONFORMANCE_PERSISTENCE=$persistence clients/test.sh || status=1
-    done
+    ORDERSYSTEM_BINARY="$binary" clients/test.sh
+}
+
+# What runs over the network, once more against nodes that identify their callers: each call has the key of a caller that may do everything, and the
+# scenarios of 15_identities.yaml have their own. The browser and the manifests have their parts with identities in their own steps.
+step_identities() {
+    local binary status=0
+    binary=$(realpath "$ORDERSYSTEM") || return 1
+    export WITH_IDENTITIES=1
+    # On Redis: on embedded persistence they have run without identities. They mostly wait.
+    ORDERSYSTEM_BINARY="$binary" CONFORMANCE_IDENTITIES=1 CONFORMANCE_PERSISTENCE=redis clients/test.sh >"$LOGS/identities.clients.log" 2>&1 &
+    local clients=$!
+    step_matrix || status=1
+    step_listeners || status=1
+    step_rest || status=1
+    python3 tests/e2e/cluster.py --short "$ORDERSYSTEM" || status=1
+    python3 tests/e2e/probes.py --without-grpc-health-probe --short "$ORDERSYSTEM" || status=1
+    tests/deploy/tools.sh "$TOOLS_DIR/deploy" && python3 tests/e2e/callers.py "$ORDERSYSTEM" --tools "$TOOLS_DIR/deploy" || status=1
+    wait "$clients" || status=1
+    cat "$LOGS/identities.clients.log"
     return $status
 }
 
@@ -220,24 +258,63 @@ describe_failure() {
     fi
 }
 
-LOGS=target/test-all
 # The time limit of a step, in seconds: a step that does not end fails.
 STEP_LIMIT=${STEP_LIMIT:-2400}
-running=
 
-# In its own process group, all of which is killed when the time is up or the script is interrupted.
-run_step() {
-    timeout --kill-after=30 "$STEP_LIMIT" "$BASH" "./$(basename "$0")" --step "$1" > >(tee "$LOGS/$1.log") 2>&1 &
-    running=$!
-    wait "$running"
-    local status=$?
-    running=
-    # Until tee has written all of it.
-    sleep 0.2
-    [ $status != 124 ] || echo "$1 did not end within $STEP_LIMIT s" | tee -a "$LOGS/$1.log"
-    return $status
+# The output of a step: at once if there is one lane, otherwise only in its log.
+show() {
+    if [ "$LIVE" = 1 ]; then tee "$LOGS/$1.log"; else cat >"$LOGS/$1.log"; fi
 }
-trap '[ -z "$running" ] || kill "$running"; exit 130' INT TERM
+
+# Runs a step in its own process group, all of which is killed when the time is up or the lane is told to end.
+run_step() {
+    local step=$1 started=$SECONDS running status outcome=passed
+    timeout --kill-after=30 "$STEP_LIMIT" "$BASH" "./$(basename "$0")" --step "$step" > >(show "$step") 2>&1 &
+    running=$!
+    # shellcheck disable=SC2064  # this process, not a later one
+    trap "kill $running; exit 130" INT TERM
+    wait "$running"
+    status=$?
+    trap - INT TERM
+    # Until all of its output is written.
+    sleep 0.2
+    [ $status != 124 ] || echo "$step did not end within $STEP_LIMIT s" | tee -a "$LOGS/$step.log"
+    [ $status = 0 ] || outcome=FAILED
+    (
+        # One step at a time.
+        flock 9
+        printf '=== %s: %s after %d s\n' "$step" $outcome $((SECONDS - started))
+        [ "$LIVE" = 1 ] || cat "$LOGS/$step.log"
+    ) 9>"$LOGS/output.lock"
+    # In one piece: the other lane waits for this file.
+    printf '%-12s %-8s %5d s\n' "$step" $outcome $((SECONDS - started)) >"$LOGS/$step.row.new"
+    mv "$LOGS/$step.row.new" "$LOGS/$step.row"
+}
+
+run_lane() {
+    local step needed
+    for step in "$@"; do
+        needed=${NEEDS[$step]:-}
+        if [ -n "$needed" ] && [ "$LIVE" = 0 ]; then
+            until [ -e "$LOGS/$needed.row" ]; do sleep 1; done
+        fi
+        echo "... $step"
+        run_step "$step"
+    done
+}
+
+# Runs lanes side by side, to the end of the last.
+run_lanes() {
+    local lane lanes=()
+    for lane in "$@"; do
+        # shellcheck disable=SC2086  # the steps of the lane
+        run_lane $lane &
+        lanes+=($!)
+    done
+    # shellcheck disable=SC2064  # these processes, not later ones
+    trap "kill ${lanes[*]} 2>/dev/null; wait; exit 130" INT TERM
+    wait "${lanes[@]}"
+}
 
 case "${1:-}" in
 --step)
@@ -245,7 +322,8 @@ case "${1:-}" in
     exit
     ;;
 --list)
-    printf '%s\n' "${STEPS[@]}"
+    # shellcheck disable=SC2086
+    printf '%s\n' ${LANES[*]} $ALONE
     exit 0
     ;;
 --help | -h)
@@ -255,35 +333,36 @@ case "${1:-}" in
 esac
 for step in "$@"; do
     declare -F "step_$step" >/dev/null || {
-        echo "there is no step $step; the steps are: ${STEPS[*]}" >&2
+        echo "there is no step $step; the steps are: ${LANES[*]} $ALONE" >&2
         exit 2
     }
 done
-[ $# = 0 ] || STEPS=("$@")
+LIVE=0
+if [ $# -gt 0 ]; then
+    LIVE=1
+    LANES=("$*")
+    ALONE=
+fi
+# shellcheck disable=SC2206
+STEPS=(${LANES[*]} $ALONE)
 
 mkdir -p "$LOGS"
-ROWS=()
-FAILURES=()
-PASSED=0
-for step in "${STEPS[@]}"; do
-    echo "=== $step"
-    started=$SECONDS
-    if run_step "$step"; then
-        outcome=passed
-        PASSED=$((PASSED + 1))
-    else
-        outcome=FAILED
-        FAILURES+=("$step")
-    fi
-    ROWS+=("$(printf '%-10s %-8s %5d s' "$step" "$outcome" $((SECONDS - started)))")
-done
+rm -f "$LOGS"/*.row
+run_lanes "${LANES[@]}"
+LIVE=1
+run_lanes "$ALONE"
 
 echo
-echo "step       outcome    time"
-printf '%s\n' "${ROWS[@]}"
+echo "step         outcome    time"
+FAILURES=()
+for step in "${STEPS[@]}"; do
+    cat "$LOGS/$step.row"
+    grep -q ' passed ' "$LOGS/$step.row" || FAILURES+=("$step")
+done
+printf 'in all %20d s\n' $SECONDS
 for step in "${FAILURES[@]}"; do
     describe_failure "$step"
 done
 echo
-echo "$PASSED passed, ${#FAILURES[@]} failed"
+echo "$((${#STEPS[@]} - ${#FAILURES[@]})) passed, ${#FAILURES[@]} failed"
 [ ${#FAILURES[@]} = 0 ]
