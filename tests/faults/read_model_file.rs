@@ -99,7 +99,9 @@ async fn a_damaged_read_model_degrades_health_and_is_built_again_on_request() {
     service.kill().await;
     let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
     assert_eq!(file.execute("UPDATE orders SET currency = 'X'", []).unwrap(), 5);
+    // The last connection that is closed takes the WAL in and removes it, so that the node would look for it.
     drop(file);
+    std::fs::remove_file(folder.path().join("orders.db.open")).unwrap();
 
     let service = Process::serve_from(folder.path()).await;
     let list = async || service.queries().await.list_orders(ListOrdersRequest::default()).await.map(drop);

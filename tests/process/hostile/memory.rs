@@ -169,6 +169,5 @@ async fn pages_and_orders_that_are_not_read_are_held_up_to_a_number_of_bytes() {
     // Small replies are still sent to everybody.
     process.places_an_order().await;
     let grown = memory.peak_mib().saturating_sub(before);
-    eprintln!("GROWN {grown}");
     assert!(grown < 140, "{grown} MiB for {} replies", open.len());
 }
