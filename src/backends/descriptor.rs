@@ -23,7 +23,7 @@ use crate::{
     settings::{ConfigError, ServerUrl, Setting, UrlForm, Values},
 };
 
-/// The timeout of a tool for a broker: longer than that of a node, which has waiting clients.
+/// How long a tool waits for a broker: longer than a node, which has clients waiting.
 pub const TOOL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a backend cannot be opened; one line for humans.
@@ -78,7 +78,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whether it is to cache the state of orders for all nodes of the log.
+    /// Whether it caches the state of orders for all nodes of the log.
     fn is_cache(&self) -> bool {
         false
     }
@@ -86,7 +86,7 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// Opens the parts that a node needs, over one connection.
     ///
     /// # Errors
-    /// One line: it needs an operator's action. An unreachable server is not an error: the backend connects to it later.
+    /// One line, if an operator must act. An unreachable server is not an error: the backend connects to it later.
     async fn open(&self, parts: Parts<'_>) -> Result<Opened, OpenError>;
 }
 
@@ -104,7 +104,7 @@ pub struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Whether there are any.
+    /// Whether any part is needed.
     #[must_use]
     pub const fn is_any(&self) -> bool {
         self.log || self.bus.is_some() || self.cache

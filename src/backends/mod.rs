@@ -1,4 +1,4 @@
-//! The backends. A new one is a folder with a [`Descriptor`], and its entry in [`REGISTRY`]; `docs/adding-a-backend.md` says how.
+//! The backends. A new one is a folder with a [`Descriptor`], and its entry in [`REGISTRY`]; `docs/adding-a-backend.md` has the steps.
 
 pub mod connect_error;
 pub mod descriptor;

@@ -14,7 +14,7 @@ use crate::private_files;
 pub(super) const DATABASE: &str = "orders.db";
 /// The file of a read model whose log is elsewhere. It has the same tables, those of the log being empty.
 pub(super) const READ_MODEL: &str = "read_model.db";
-/// The suffix of the file that is beside a store while a node has it open.
+/// The suffix of the marker file that exists while a node has the store open.
 pub(super) const OPEN: &str = ".open";
 /// Locked by the process that uses the folder; it contains the process id.
 const LOCK: &str = "orders.lock";
@@ -94,7 +94,7 @@ pub(super) fn real(path: &Path) -> Result<PathBuf, OpenError> {
 /// The database of the folder `dir`, for read-only callers.
 ///
 /// # Errors
-/// If there is none, or if there is a link in its place.
+/// If the folder has no database, or has a link in its place.
 pub(super) fn database_in(dir: &Path) -> Result<PathBuf, OpenError> {
     let file = fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned()).join(DATABASE);
     match private_files::is_file(&file) {

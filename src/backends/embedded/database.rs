@@ -27,7 +27,7 @@ use super::{
     error::DbError,
     event_store::{append::LogWriter, tail::Tail},
     file_header, new_store,
-    open_mark::{self, OpenMark},
+    open_marker::{self, OpenMarker},
     opened_file::OpenedFile,
     read_model::slot::clear_left_over,
     schema, start_check,
@@ -87,7 +87,7 @@ impl Database {
         // A read model is rebuilt from its log.
         let is_log = name == DATABASE;
         if is_log {
-            open_mark::check(&file)?;
+            open_marker::check(&file)?;
         }
         let mut connection = WriteConnection::open(&file)?;
         schema::migrate(connection.connection())?;
@@ -95,7 +95,7 @@ impl Database {
         clear_left_over(connection.connection())?;
         // Only a write proves that the folder is writable.
         connection.probe()?;
-        let mark = if is_log { Some(OpenMark::set(&file)?) } else { None };
+        let marker = if is_log { Some(OpenMarker::set(&file)?) } else { None };
         let is_durable = connection.is_synced()? && !dir.is_volatile();
         if is_new {
             tracing::info!("made a new read model in {}", file.display());
@@ -118,7 +118,7 @@ impl Database {
         let work = Arc::clone(&queue);
         let writer = std::thread::Builder::new()
             .name("embedded-writer".to_owned())
-            .spawn(move || write(&work, connection, log, mark, dir))?;
+            .spawn(move || write(&work, connection, log, marker, dir))?;
         Ok(Self {
             log_id,
             token_key,
@@ -269,7 +269,7 @@ fn write(
     queue: &Arc<Queue>,
     mut connection: WriteConnection,
     mut log: LogWriter,
-    mark: Option<OpenMark>,
+    marker: Option<OpenMarker>,
     dir: DataDir,
 ) {
     let closing = CloseOnDrop(Arc::clone(queue));
@@ -282,7 +282,7 @@ fn write(
         }
     }
     drop(closing);
-    drop(mark);
+    drop(marker);
     drop(connection);
     drop(dir);
 }

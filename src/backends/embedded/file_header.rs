@@ -27,7 +27,7 @@ const FIXED_BYTES: [(usize, u8, &str); 4] = [
 const FIXED_NUMBERS: [(usize, u32, &str); 4] =
     [(44, 4, "schema format"), (52, 0, "largest root page"), (56, 1, "text encoding"), (64, 0, "incremental vacuum")];
 
-/// Checks the header of `file`, of which there may be no SQLite header yet: an empty file is left to the caller.
+/// Checks the header of `file`. An empty file has no header yet, and is left to the caller.
 ///
 /// # Errors
 /// [`OpenError`] says that the file is not a database, or which field of the header is damaged.

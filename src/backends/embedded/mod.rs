@@ -24,7 +24,7 @@ pub mod event_store;
 mod file_header;
 pub mod lease;
 mod new_store;
-mod open_mark;
+mod open_marker;
 mod opened_file;
 pub mod read_model;
 mod schema;

@@ -1,5 +1,5 @@
-//! Whether the folder still has the file that was opened. A file that is removed, moved or replaced while it is open takes writes as before, and they
-//! are lost with the process.
+//! Checks that the folder still has the file that was opened. A file that is removed, moved or replaced while it is open takes writes as before, and
+//! they are lost with the process.
 
 use std::{
     fs, io,
@@ -73,7 +73,7 @@ fn lost(path: &Path, opened: &OnceLock<FileId>) -> Option<String> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             opened.get().map(|_| "was removed or moved")
         }
-        // Nothing is known about the file, and writing to it may still go well.
+        // Nothing is known about the file, and writing to it may still succeed.
         Err(_) => None,
     };
     event.map(|event| {

@@ -36,7 +36,7 @@ CREATE TABLE checkpoints (
   fencing_token INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- The read model: derived from the log, may be deleted together with the fact 'read_model' and is then built anew.
+-- The read model: derived from the log, may be deleted together with the fact 'read_model' and is then rebuilt.
 CREATE TABLE orders (
   id         INTEGER NOT NULL PRIMARY KEY,
   customer   TEXT NOT NULL,

@@ -24,7 +24,7 @@ use crate::ports::event_store::{
     RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
-/// How many events a store holds by default.
+/// The default maximum number of events in a store.
 pub const DEFAULT_MAX_EVENTS: u32 = 100_000_000;
 
 /// An [`EventStore`] in the memory of this process. Durability: none.

@@ -8,7 +8,7 @@ use std::{
 /// A map keyed by the number of a stream or row.
 pub(super) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
-/// Power of two. Many, so that the growth of one of the maps blocks few callers, and only briefly.
+/// A power of two. There are many, so that the growth of one of the maps blocks few callers, and only briefly.
 pub(super) const SHARDS: usize = 256;
 
 /// The index of the one of [`SHARDS`] maps for `number`.

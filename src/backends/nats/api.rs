@@ -24,7 +24,7 @@ pub(super) mod code {
     pub(crate) const NOT_ENABLED_FOR_ACCOUNT: u64 = 10_039;
     /// A stream of this name exists with other settings.
     pub(crate) const STREAM_NAME_IN_USE: u64 = 10_058;
-    /// Another stream has these subjects; also said while another node creates the same stream.
+    /// Another stream has these subjects; also reported while another node creates the same stream.
     pub(crate) const SUBJECTS_OVERLAP: u64 = 10_065;
     /// There is no such stream.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::ports::checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore, is_valid_name};
 
-/// How often a save is retried against others of the same name. Each failed try means that another's succeeded.
+/// How often a save that loses to another save of the same name is retried. Each failed try means that another save succeeded.
 const MAX_TRIES: usize = 256;
 
 /// A [`CheckpointStore`] in the bucket `{prefix}-checkpoints`, shared by all nodes that use the same NATS.

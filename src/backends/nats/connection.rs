@@ -110,7 +110,7 @@ impl Nats {
         Ok(())
     }
 
-    /// Which other programs answer at all addresses, if NATS has never answered at one: that does not change by waiting.
+    /// The other programs that answer at all addresses, if NATS has never answered at any of them: waiting does not change that.
     async fn strangers(&self) -> Option<String> {
         if self.connections() > 0 {
             return None;

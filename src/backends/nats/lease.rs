@@ -31,7 +31,7 @@ use super::{
 };
 use crate::ports::lease_store::{Lease, LeaseError, LeaseOwner, LeaseStore, validate, validate_name, validate_ttl};
 
-/// How often one call is retried against others of the same name. Each failed try means that another's succeeded.
+/// How often a call that loses to another call of the same name is retried. Each failed try means that another call succeeded.
 const MAX_TRIES: usize = 16;
 
 /// A [`LeaseStore`] in the bucket `{prefix}-leases`, shared by all nodes that use the same NATS. See the module for when a lease expires.

@@ -1,4 +1,4 @@
-//! Whether the servers sync the messages that they acknowledge: only their monitoring ports report it, not a client connection.
+//! Determines whether the servers sync the messages that they acknowledge: only their monitoring ports report it, not a client connection.
 //!
 //! `GET /varz` names the server and returns JetStream's `sync_always` (`sync_interval: always`, nats-server 2.10 or newer; older servers never sync).
 //! The addresses asked are those of `--nats-monitor`, or port 8222 of the hosts of `--nats`. A reply counts for the server that it names: a stream is
@@ -25,7 +25,7 @@ use tokio::{
 const USUAL_PORT: u16 = 8222;
 /// How long a server may take to reply.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
-/// The most bytes of a reply that are read.
+/// The maximum number of bytes of a reply that are read.
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// For how long replies are trusted: an operator may restart a server with other settings.
 const VALID_FOR: Duration = Duration::from_secs(30);
@@ -56,7 +56,7 @@ pub(super) struct Unread {
     pub server: String,
     /// The addresses at which it may be, and that do not reply.
     pub silent: Vec<String>,
-    /// Whether it may turn out within seconds that it is away, and that the others are enough.
+    /// Whether it may prove to be away within seconds, and the others to be enough.
     pub may_be_away: bool,
 }
 

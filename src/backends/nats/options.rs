@@ -1,4 +1,4 @@
-//! How to connect to NATS.
+//! The options of a NATS connection.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -12,7 +12,7 @@ pub struct NatsOptions {
     pub access: NatsAccess,
     /// The prefix of the names of streams and buckets, and of all subjects: 1 to 64 characters of `A-Z a-z 0-9 _ -`.
     pub prefix: String,
-    /// On how many servers of a cluster each stream is kept: 1, 3 or 5.
+    /// The number of servers of a cluster that keep each stream: 1, 3 or 5.
     pub replicas: usize,
     /// The monitoring ports of the servers, `host:port`; if empty, port 8222 of the hosts of `url`.
     pub monitors: Vec<String>,

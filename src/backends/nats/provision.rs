@@ -1,7 +1,7 @@
 //! Streams: created if they do not exist, and never changed if they do.
 //!
-//! A server of a cluster that takes no part in the creation of a stream hears of it a moment later. Until then it replies that there is no such stream,
-//! and passes on no message to it: [`until_known`] waits for that.
+//! A server of a cluster that takes no part in the creation of a stream learns of it a moment later. Until then it replies that there is no such
+//! stream, and passes on no message to it: [`until_known`] waits for that.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ impl Made {
 /// Waits for the connection, at most for the connect timeout.
 ///
 /// # Errors
-/// If there is none: nothing was sent.
+/// If there is no connection: nothing was sent.
 pub(super) async fn connected(nats: &Nats) -> Result<(), String> {
     nats.connected().await.map_err(|error| error.why().to_owned())
 }
@@ -55,7 +55,7 @@ pub(super) async fn connected(nats: &Nats) -> Result<(), String> {
 /// or keeps on more servers, stays unchanged.
 ///
 /// # Errors
-/// The reason why there is none, or why the existing one cannot be used, and whether waiting helps.
+/// The reason why there is no such stream, or why the existing one cannot be used, and whether waiting helps.
 pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, ConnectError> {
     nats.connected().await?;
     let name = wanted.name.clone();

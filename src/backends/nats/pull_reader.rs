@@ -20,7 +20,7 @@ use super::{api::CallError, connection::Nats};
 const INACTIVE: Duration = Duration::from_secs(30);
 /// A pull ends before it exceeds this many bytes, unless one message is larger.
 const PULL_BYTES: usize = 8 * 1024 * 1024;
-/// The most bytes of a message in addition to its payload.
+/// The maximum size of a message in addition to its payload.
 const AROUND: usize = 64 * 1024;
 
 /// The prefix of the names of our consumers: if a list names a consumer without its state, it is still recognized as a reader.

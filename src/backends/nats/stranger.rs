@@ -49,7 +49,7 @@ pub(super) fn in_words(error: &str) -> String {
 
 const NOT_NATS: &str = "the server there is not NATS";
 
-/// Whether `words`, as found here, say that another program answers.
+/// Whether `words`, a description made here, reports that another program answers.
 pub(super) fn is_stranger(words: &str) -> bool {
     words.starts_with(NOT_NATS)
 }

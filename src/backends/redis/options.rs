@@ -1,4 +1,4 @@
-//! How Redis is reached and used.
+//! The options of a Redis connection.
 
 use std::{fmt, path::PathBuf, time::Duration};
 

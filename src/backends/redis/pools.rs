@@ -11,16 +11,16 @@ use super::{
     options::RedisOptions,
 };
 
-/// The most connections for large reads. More would not help: Redis replies to one at a time.
+/// The maximum number of connections for large reads. More would not help: Redis replies to one at a time.
 const READS: usize = 12;
-/// The most connections for leases, checkpoints, and the watches of two streams.
+/// The maximum number of connections for leases, checkpoints, and the watches of two streams.
 const STEADY: usize = 6;
 /// How long a read waits for a connection.
 const WAIT_FOR_READS: Duration = Duration::from_secs(5);
 /// The longest time that a call on such a connection may block.
 pub(super) const LONGEST_BLOCK: Duration = Duration::from_secs(1);
 
-/// Which connections a call is made on.
+/// The connections that a call is made on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lane {
     /// For calls that may have a large reply.

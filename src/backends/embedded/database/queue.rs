@@ -8,13 +8,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::{super::event_store::append::LogWriter, WriteConnection, pending::PendingCommit};
 use crate::ports::event_store::Commit;
 
-/// The most waiting commits; further ones are refused at once.
+/// The maximum number of waiting commits; further ones are refused at once.
 const MAX_WAITING_COMMITS: usize = 16_384;
-/// The most waiting payload, unless it is that of one commit, in bytes.
+/// The maximum payload of the waiting commits in bytes, unless a single commit is larger.
 const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
-/// The most other waiting tasks.
+/// The maximum number of other waiting tasks.
 const MAX_WAITING_TASKS: usize = 1_024;
-/// The most commits in one transaction: some ten milliseconds of work.
+/// The maximum number of commits in one transaction: some ten milliseconds of work.
 const MAX_BATCH_COMMITS: usize = 1_024;
 /// A batch ends with the commit that brings its payload to this many bytes.
 const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;

@@ -27,7 +27,7 @@ pub(in super::super) enum Sync {
     Later,
 }
 
-/// Whether the last write went well. Shared with the health check.
+/// Whether the last write succeeded. Shared with the health check.
 #[derive(Debug, Default)]
 pub(in super::super) struct WriteHealth(Mutex<Option<DbError>>);
 

@@ -14,7 +14,7 @@ use crate::{
         database::open_reader,
         end,
         error::{DbError, OpenError},
-        file_header, open_mark, schema,
+        file_header, open_marker, schema,
     },
     ports::event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
@@ -47,7 +47,7 @@ impl ReadOnlyEventStore {
     fn open_file(dir: &Path) -> Result<Self, OpenError> {
         let file = data_dir::database_in(dir)?;
         file_header::check(&file)?;
-        open_mark::check(&file)?;
+        open_marker::check(&file)?;
         let connection = open_reader(&file)?;
         match schema::check(&connection)? {
             0 => return Err(OpenError::new(format!("there is no log in {DATABASE}"))),

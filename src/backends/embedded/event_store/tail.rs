@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use super::{super::error::DbError, rows};
 use crate::ports::event_store::{Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoredEvent};
 
-/// The most events kept.
+/// The maximum number of events kept.
 const MAX_EVENTS: usize = 16_384;
-/// The most payload kept, in bytes.
+/// The maximum payload kept, in bytes.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Events read from the file when it is opened: the first followers find them here.
 const WARM_EVENTS: usize = 1_024;

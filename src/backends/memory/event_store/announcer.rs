@@ -1,6 +1,6 @@
 //! Wakes the followers of the log: at once while it is quiet, and while it is busy once in each [`PAUSE`].
 //!
-//! To wake takes longer than to append: the channel to the followers locks each of its lists of waiting tasks. Followers read a busy log in batches
+//! Waking takes longer than appending: the channel to the followers locks each of its lists of waiting tasks. Followers read a busy log in batches
 //! anyway.
 
 use std::{

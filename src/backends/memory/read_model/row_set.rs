@@ -1,11 +1,11 @@
 //! A set of rows in the order of their keys, at little more than 4 bytes per row.
 //!
-//! The numbers of the rows lie in sorted chunks; the keys are looked up in the rows. Orders arrive nearly in the order of their keys, so chunks are
-//! filled from end to end.
+//! The numbers of the rows are kept in sorted chunks; the keys are looked up in the rows. Orders arrive nearly in the order of their keys, so chunks
+//! are filled from end to end.
 
 use super::rows::Rows;
 
-/// The most rows of a chunk: few enough that inserting in the middle moves at most 2 KiB.
+/// The maximum number of rows in a chunk: few enough that inserting in the middle moves at most 2 KiB.
 const CHUNK_ROWS: usize = 512;
 
 /// Numbers of rows, sorted by the keys of the rows.

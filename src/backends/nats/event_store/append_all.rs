@@ -26,11 +26,11 @@ use crate::{
     ports::event_store::{AppendError, Commit, Position, RequestKey, RequestScope, StoreError, StreamId},
 };
 
-/// The most messages in flight.
+/// The maximum number of messages in flight.
 const MAX_COMMITS: usize = 256;
-/// The most payload in flight, unless one commit has more, in bytes.
+/// The maximum payload in flight in bytes, unless a single commit is larger.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
-/// The most orders that are read concurrently.
+/// The maximum number of orders that are read concurrently.
 const CONCURRENT_READS: usize = 32;
 
 /// A commit with the assumed end of its stream.

@@ -17,13 +17,13 @@ use crate::ports::event_store::{
     StreamId,
 };
 
-/// The most events of one commit: their indexes fill the low bits of a position.
+/// The maximum number of events in one commit: their indexes fill the low bits of a position.
 pub(super) const MAX_EVENTS: usize = 1 << INDEX_BITS;
 const INDEX_BITS: u32 = 8;
 const LAST_INDEX: u64 = MAX_EVENTS as u64 - 1;
 
-/// The most bytes of a message in addition to the events of its commit: their lengths, the request id, the form of a reservation around it, and the
-/// headers of its publish.
+/// The maximum number of bytes of a message in addition to the events of its commit: their lengths, the request id, the form of a reservation around
+/// it, and the headers of its publish.
 pub(super) const AROUND: usize = 4 * 1024;
 
 const CHECKSUM: usize = 8;

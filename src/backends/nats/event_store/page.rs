@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use super::ring::{Entry, Slot};
 use crate::ports::event_store::{MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoreError, StoredEvent};
 
-/// The most messages requested while their size is unknown.
+/// The maximum number of messages requested while their size is unknown.
 pub(super) const FIRST_BATCH: usize = 64;
 
 /// Gathers messages of the log as they are read forward.

@@ -102,7 +102,7 @@ impl Shared {
         Ok(commit)
     }
 
-    /// The last commit of a stream, as the leader knows it now; `None` only if that is certain to be said of the log of this node.
+    /// The last commit of a stream, as the leader knows it now; `None` only if that certainly applies to the log of this node.
     pub(super) async fn last_commit(&self, stream: StreamId) -> Result<Option<StoredCommit>, StoreError> {
         let subject = self.subject(stream);
         let which = Which { last_by_subj: Some(&subject), ..Which::default() };

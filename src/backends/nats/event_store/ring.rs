@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use super::commit::{Marker, StoredCommit};
 use crate::ports::event_store::StoreError;
 
-/// The most commits that are kept.
+/// The maximum number of commits that are kept.
 const MAX_COMMITS: usize = 8_192;
-/// The most payload bytes that are kept, except for the newest commit.
+/// The maximum number of payload bytes that are kept, except for the newest commit.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// A message of the log, or its defect.

@@ -1,8 +1,9 @@
-//! Notices that another log is in the place of this node's while the connection stays open: a stream that is deleted and made anew has the same name.
+//! Notices that another log is in the place of this node's while the connection stays open: a stream that is deleted and recreated has the same name.
 //!
-//! A message is stored after all that were seen before it was published, so an acknowledgement with a lower sequence is of another log. That something
-//! does not exist is said of this log only if, after the read, the stream still begins with the message that names it: one question, shared by all that
-//! wait for it, and asked for nothing that is found. With replicas a marker, which is acknowledged as well, confirms an absence (see `confirm`).
+//! A message is stored after all that were seen before it was published, so an acknowledgement with a lower sequence is of another log. This log is
+//! reported not to have something only if, after the read, the stream still begins with the message that names the log: one question, shared by all
+//! callers that wait for it, and not needed for anything that is found. With replicas a marker, which is acknowledged as well, confirms an absence
+//! (see `confirm`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -72,7 +73,7 @@ impl Shared {
         )))
     }
 
-    /// Checks that what has just been read came from the log of this node, before it is said that something does not exist.
+    /// Checks that what has just been read came from the log of this node, before something is reported not to exist.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`]: it did not, or no reply came.

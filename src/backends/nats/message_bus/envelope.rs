@@ -24,7 +24,7 @@ const PARTS: &str = "Ordersystem-Parts";
 const PART: &str = "Ordersystem-Part";
 /// The incarnation of the stream that it was published into, and the position of the log up to which all events had been accepted before.
 const AFTER: &str = "Ordersystem-After";
-/// The most bytes of headers: the server's bound for a stream is 64 KiB.
+/// The maximum size of the headers: the server's bound for a stream is 64 KiB.
 const MAX_HEADER_BYTES: usize = 60 * 1024;
 /// The smallest payload of a part, whatever the server's limit is.
 const MIN_PART_BYTES: usize = 16 * 1024;

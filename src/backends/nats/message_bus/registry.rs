@@ -30,9 +30,9 @@ use crate::{
     ports::message_bus::BusError,
 };
 
-/// The most consumers.
+/// The maximum number of consumers.
 const MAX_CONSUMERS: usize = 1_000;
-/// How often one change is retried against others. Each failed try means that another's succeeded.
+/// How often a change that loses to another one is retried. Each failed try means that another change succeeded.
 const MAX_TRIES: usize = 100;
 /// For how long after the bucket was recreated nothing is dropped for lack of consumers: they have this long to enter their names again.
 const RETURN_WITHIN: Duration = Duration::from_secs(30);

@@ -19,9 +19,9 @@ static APPEND_ALL: Script = Script::new(concat!(
     include_str!("append_all.lua")
 ));
 
-/// The most commits of one call: nothing else runs in Redis in the meantime, some milliseconds.
+/// The maximum number of commits in one call: nothing else runs in Redis in the meantime, some milliseconds.
 const MAX_COMMITS: usize = 256;
-/// The most payload of one call, unless one commit has more, in bytes.
+/// The maximum payload of one call in bytes, unless a single commit is larger.
 const MAX_BYTES: usize = 1024 * 1024;
 
 impl RedisEventStore {

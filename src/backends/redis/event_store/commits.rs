@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The most events of one request when a commit continues past the requested range.
+/// The maximum number of events in one request when a commit continues past the requested range.
 const NEXT_EVENTS: usize = 256;
 /// The keys that Redis checks for one reply during a scan of all keys.
 const SCAN_KEYS: usize = 1_000;

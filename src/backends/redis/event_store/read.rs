@@ -17,9 +17,9 @@ use crate::{
 
 static READ_STREAM: Script = Script::new(concat!(include_str!("ours.lua"), include_str!("read_stream.lua")));
 
-/// The most events that the script looks up at once: nothing else runs in Redis in the meantime.
+/// The maximum number of events that the script looks up at once: nothing else runs in Redis in the meantime.
 const STREAM_PAGE: usize = 512;
-/// The most events requested while their size is unknown.
+/// The maximum number of events requested while their size is unknown.
 const FIRST_PAGE: usize = 64;
 /// How many of the newest events of a stream are searched for a commit.
 const LOOK_BACK: usize = 256;

@@ -1,4 +1,4 @@
-//! What a server says about the messages of a stream.
+//! The messages of a stream, as counted by one server.
 
 use serde_json::{Value, json};
 

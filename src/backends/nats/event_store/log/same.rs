@@ -1,4 +1,4 @@
-//! Whether the stream still is the log of this node.
+//! Checks that the stream still is the log of this node.
 
 use super::{First, Log};
 use crate::{backends::nats::api::CallError, ports::event_store::LossKind};

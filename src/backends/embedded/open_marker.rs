@@ -1,7 +1,7 @@
-//! The sign that a node has the store open: a file beside it, which a node that ends in order removes.
+//! The marker file of an open store: it is beside the store while a node has it open, and a node that shuts down properly removes it.
 //!
-//! As long as the file is open, the newest commits are in the WAL only, and SQLite takes a missing WAL for an empty one: without the sign those commits
-//! would be gone without a word.
+//! While the store is open, its newest commits are only in the WAL, and SQLite takes a missing WAL for an empty one: without the marker those commits
+//! would be lost silently.
 
 use std::{
     fs, io,
@@ -16,16 +16,16 @@ use super::{
 };
 use crate::private_files;
 
-/// The content, for people who find it.
+/// The content, for people who find the file.
 const TEXT: &str =
     "A node has this store open, or has not ended in order: its newest commits are in the file that ends with -wal.\n";
 
-/// The sign, set.
+/// The marker file, which has been written.
 #[derive(Debug)]
-pub(super) struct OpenMark(PathBuf);
+pub(super) struct OpenMarker(PathBuf);
 
-impl OpenMark {
-    /// Sets the sign for the store in `file`, which has just been opened: its WAL exists.
+impl OpenMarker {
+    /// Writes the marker of the store in `file`, which has just been opened: its WAL exists.
     ///
     /// # Errors
     /// [`OpenError`] if it cannot be written.
@@ -34,9 +34,9 @@ impl OpenMark {
         let write = || -> Result<(), OpenError> {
             let opened = private_files::options().write(true).create(true).truncate(true).open(&path);
             let opened = opened.map_err(private_files::Refused::from).and_then(private_files::regular);
-            let mut mark = opened.map_err(OpenError::new)?;
-            mark.write_all(TEXT.as_bytes())?;
-            mark.sync_all()?;
+            let mut marker = opened.map_err(OpenError::new)?;
+            marker.write_all(TEXT.as_bytes())?;
+            marker.sync_all()?;
             sync_parent(&path)
         };
         write().map_err(|error| error.at(&path))?;
@@ -44,12 +44,12 @@ impl OpenMark {
     }
 }
 
-impl Drop for OpenMark {
-    /// Removes the sign: nothing is written any more, and the file is about to be closed, which removes the WAL.
+impl Drop for OpenMarker {
+    /// Removes the marker: no more writes follow, and the store is about to be closed, which removes the WAL.
     fn drop(&mut self) {
         let removed = fs::remove_file(&self.0).map_err(OpenError::from).and_then(|()| sync_parent(&self.0));
         if let Err(error) = removed {
-            tracing::warn!(%error, file = %self.0.display(), "cannot remove the sign that the store is open");
+            tracing::warn!(%error, file = %self.0.display(), "cannot remove the marker file of an open store");
         }
     }
 }
@@ -57,21 +57,21 @@ impl Drop for OpenMark {
 /// Checks that the WAL is there, if the store in `file` was not closed.
 ///
 /// # Errors
-/// [`OpenError`] says what is missing, and how to continue without it.
+/// [`OpenError`] names the missing file, and how to continue without it.
 pub(super) fn check(file: &Path) -> Result<(), OpenError> {
-    let (mark, wal) = (with_suffix(file, OPEN), with_suffix(file, "-wal"));
+    let (marker, wal) = (with_suffix(file, OPEN), with_suffix(file, "-wal"));
     let exists = |path: &Path| match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(OpenError::from(error).at(path)),
     };
-    if !exists(&mark)? || exists(&wal)? {
+    if !exists(&marker)? || exists(&wal)? {
         return Ok(());
     }
     Err(OpenError::new(format!(
-        "{} is missing: the node that used this store before did not end in order, and its newest commits are in that file. Put it back, or restore a \
-         backup; if another program has opened the store and taken them in, or to accept their loss, remove {}",
+        "{} is missing: the node that used this store before was not shut down properly, and its newest commits are in that file. Put it back, \
+         or restore a backup; if another program has opened the store and taken them in, or to accept their loss, remove {}",
         wal.display(),
-        mark.display()
+        marker.display()
     )))
 }
