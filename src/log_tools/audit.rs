@@ -19,7 +19,7 @@ const CONCURRENT_LOOKUPS: usize = 64;
 /// How many consecutive unreadable entries are skipped: on NATS messages, elsewhere events.
 const MAX_SKIPPED: u64 = 1_024;
 
-/// Audits all that the log held when this began; reports findings in the order of the log.
+/// Audits everything that the log holds at the call; reports findings in the order of the log.
 ///
 /// # Errors
 /// [`StoreError`] if the store cannot be reached.

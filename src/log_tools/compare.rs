@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::{Checked, Finding, FindingKind, Meter, cursor::Cursor};
 use crate::ports::event_store::{EventStore, Position, RecordedCommit, RequestKey, StoreError};
 
-/// Compares all that the logs held when this began: order of commits, their boundaries, request ids, revisions, and the bytes of events.
-/// Reports each commit that differs, and stops where the logs are no longer in step.
+/// Compares everything that the logs hold at the call: order of commits, their boundaries, request ids, revisions, and the bytes of events. Reports
+/// each commit that differs, and stops where the logs are no longer in step.
 ///
 /// # Errors
 /// [`StoreError`] of either store.

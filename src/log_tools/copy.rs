@@ -49,7 +49,7 @@ pub struct Copied {
     pub is_stopped: bool,
 }
 
-/// Why not all was copied; one human-readable line.
+/// Why not everything was copied; one human-readable line.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CopyError {
     /// The target's content is not a prefix of the source.

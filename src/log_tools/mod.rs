@@ -91,7 +91,7 @@ impl FindingKind {
 /// The totals of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Checked {
-    /// Events; those of two logs are counted once, up to the first place where the logs part.
+    /// Events; those of two logs are counted once, up to the first place where the logs diverge.
     pub events: u64,
     /// Commits, likewise.
     pub commits: u64,

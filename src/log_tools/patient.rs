@@ -61,7 +61,7 @@ impl Patience {
         Self { stop: stop.clone(), ..Self::default() }
     }
 
-    /// The final result of `ask`.
+    /// The final result of `ask`: temporary errors are retried.
     ///
     /// # Errors
     /// Those of `ask` that are not temporary.
@@ -92,7 +92,7 @@ pub struct PatientStore {
 }
 
 impl PatientStore {
-    /// `inner`, read with `patience`.
+    /// A store that reads `inner` with `patience`.
     #[must_use]
     pub const fn new(inner: Arc<dyn EventStore>, patience: Patience) -> Self {
         Self { inner, patience }
@@ -184,7 +184,7 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.confirmed_head()).await
     }
 
-    /// Once: waiting does not confirm earlier reads.
+    /// Not retried: waiting does not confirm earlier reads.
     async fn confirm_connection(&self, connection: u64) -> Result<(), StoreError> {
         self.inner.confirm_connection(connection).await
     }

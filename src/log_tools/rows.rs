@@ -59,7 +59,7 @@ pub async fn audit_rows(
     Ok(found)
 }
 
-/// The rows computed from the log up to `place`; or the reason why there are none to compare with.
+/// The rows computed from the log up to `place`; or the reason why they cannot be computed.
 async fn fold(
     store: &Arc<dyn EventStore>,
     place: LogCheckpoint,

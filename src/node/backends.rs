@@ -61,7 +61,7 @@ pub struct Backends {
 }
 
 /// Waits until the brokers have responded for the first time, or are known to be unreachable: the node then becomes ready once connected. Fails for a
-/// broker that needs an operator's action.
+/// broker that needs an operator.
 pub(super) type Arrival = BoxFuture<'static, Result<(), StartError>>;
 
 /// The circuit breakers of a node.
@@ -86,7 +86,7 @@ impl Backends {
         Ok(backends)
     }
 
-    /// The same before any broker has responded, with a future that waits for the first response.
+    /// Like [`Backends::of`], but before any broker has responded, with a future that waits for the first response.
     ///
     /// # Errors
     /// For an unusable data dir, and for invalid settings.
@@ -150,7 +150,7 @@ impl Backends {
         (guarded, Breakers { store, transport, cache })
     }
 
-    /// Uses a data folder for which the log has no use: for the read model of a log that is elsewhere.
+    /// Uses a data folder that the log does not use: for the read model of a log that is elsewhere.
     fn use_data_dir(&mut self, config: &Config) -> Result<(), StartError> {
         let Some(dir) = config.node.data_dir.as_deref().filter(|_| !config.persistence.needs_data_dir) else {
             return Ok(());

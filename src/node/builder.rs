@@ -29,7 +29,7 @@ pub struct NodeBuilder {
     pub handlers: Vec<Arc<dyn EventHandler>>,
     /// The time limits for clients to read replies.
     pub pace: Pace,
-    /// What [`crate::telemetry::start_logging`] has returned, so that operators can change the filter of the log; `None`: they cannot.
+    /// The result of [`crate::telemetry::start_logging`], by which operators change the filter of the log; `None`: they cannot.
     pub logs: Option<LogLevels>,
 }
 

@@ -96,7 +96,7 @@ impl HealthCheck for CacheCheck {
         "cache"
     }
 
-    /// All of its content is in the log as well.
+    /// Everything in the cache is in the log as well.
     fn required_for_readiness(&self) -> bool {
         false
     }
@@ -400,7 +400,7 @@ impl HealthCheck for IdCheck {
     }
 }
 
-/// The lag would be shown as 0, and hide this.
+/// The lag would be shown as 0, which would hide the loss.
 fn past(position: Position, head: Position) -> String {
     format!("the checkpoint is at {position}, past the end of the log at {head}")
 }

@@ -19,8 +19,8 @@ const DRAIN_NOTICE: Duration = Duration::from_millis(500);
 /// How long clients may take to read the ends of their calls; at most half of the remaining grace period.
 const MAX_CLOSING: Duration = Duration::from_secs(5);
 
-/// How long a broker may take to respond during shutdown, once no request is in flight. A broker that does not respond counts as away: nothing can be
-/// flushed to it, and leases on it are left to expire.
+/// How long a broker may take to respond during shutdown, once no request is in flight. A broker that does not respond counts as unreachable: nothing
+/// can be flushed to it, and leases on it are left to expire.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(400);
 /// How long background work on an absent broker may take to end by itself.
 const LAST_STEPS: Duration = Duration::from_millis(200);
@@ -37,7 +37,7 @@ pub struct Stop {
     pub closing: CancellationToken,
     /// The outbox publishes the rest and ends.
     pub flushing: CancellationToken,
-    /// The outbox ends without flushing: its log or its bus is away.
+    /// The outbox ends without flushing: its log or its bus is unreachable.
     pub given_up: CancellationToken,
     /// Everything else ends.
     pub ended: CancellationToken,
@@ -115,7 +115,7 @@ pub enum RunError {
 }
 
 impl Node {
-    /// Runs until `shutdown` is cancelled, and then shuts down in order.
+    /// Runs until `shutdown` is cancelled, and then shuts down gracefully.
     ///
     /// # Errors
     /// [`RunError`] if the shutdown exceeded the grace period, or the node has ended by itself; all tasks have ended then.
@@ -172,7 +172,7 @@ impl Node {
         }
     }
 
-    /// Drains, and determines which backends are away.
+    /// Drains, and determines which backends are unreachable.
     async fn drained(&self, is_heard: bool) -> Absent {
         let (store, bus) = (&self.context.store, &self.bus);
         let draining = self.drain_for(is_heard).shared();
@@ -194,7 +194,7 @@ impl Node {
     }
 }
 
-/// Which backends of a node are away when it ends.
+/// The backends that are unreachable when the node ends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Absent {
     store: bool,
@@ -223,7 +223,7 @@ async fn answers(drained: &Shared<impl Future<Output = ()>>, answer: impl Future
     }
 }
 
-/// Waits for the end of background work; tasks that wait for a broker that is `away` are dropped, as in a crash.
+/// Waits for the end of background work; tasks that wait for an unreachable broker are dropped, as in a crash.
 async fn end_followers(followers: &mut JoinSet<()>, away: Absent) {
     let ended = async { while followers.join_next().await.is_some() {} };
     if !away.is_any() {

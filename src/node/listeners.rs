@@ -21,7 +21,7 @@ use crate::{
     telemetry::traces::Traces,
 };
 
-/// Warns about dangerous access: all orders for every client that reaches the node, or keys in the clear.
+/// Warns about dangerous access: every client that reaches the node may use all orders, or keys are sent in plain text.
 pub fn warn_if_open(config: &Config) {
     let server = &config.server;
     if let Some(warning) = security_warning(config) {
@@ -36,7 +36,7 @@ pub fn warn_if_open(config: &Config) {
     }
 }
 
-/// A warning about dangerous access to the node, for its log, GetServerInfo and the dashboard; `None` if there is none.
+/// A warning about dangerous access to the node, for its log, GetServerInfo and the dashboard; `None` if access is not dangerous.
 pub fn security_warning(config: &Config) -> Option<&'static str> {
     let server = &config.server;
     let needs_certificate = server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());

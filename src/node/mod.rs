@@ -245,7 +245,7 @@ impl App {
         let monitor = Monitor::new(&context, grpc_health, found, requirement).quiet_while(backends.away());
         let monitor = monitor.at(format!("{scheme}://{address}"));
         warn_if_open(config);
-        // After all that concerns the start, and before any task logs.
+        // After everything that concerns the start, and before any task logs.
         log_listening(&context, scheme, addresses);
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
@@ -306,7 +306,7 @@ impl App {
         &self.node.context.info
     }
 
-    /// Runs until `shutdown` is cancelled, and then shuts down in order.
+    /// Runs until `shutdown` is cancelled, and then shuts down gracefully.
     ///
     /// # Errors
     /// [`RunError`] if the shutdown exceeded the grace period, or the node has ended by itself.

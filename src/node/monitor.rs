@@ -34,12 +34,12 @@ pub struct Monitor {
     found: Durability,
     was_ready: Option<bool>,
     was_ever_ready: bool,
-    /// Where the node serves, for people.
+    /// The URL of the node, for people.
     serves: Option<String>,
     outage: Outage,
 }
 
-/// What becomes of orders, in words.
+/// Describes what orders survive, for people.
 const fn kept(durability: Durability) -> &'static str {
     match durability {
         Durability::Unknown => "it is not known yet what orders survive",
@@ -120,7 +120,7 @@ impl Monitor {
         }
     }
 
-    /// Logs that the node has become ready or has ceased to be, and every half minute that it is still not.
+    /// Logs that the node has become ready, or is no longer ready; repeats the latter every half minute.
     fn tell(&mut self, report: &HealthReport) {
         let is_ready = report.is_ready();
         let before = self.was_ready.replace(is_ready);

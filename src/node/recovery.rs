@@ -125,7 +125,7 @@ impl RecoveryService {
         let mut alarm = self.alarms.0.subscribe();
         let (mut failures, mut is_advancing) = (0_u32, false);
         loop {
-            // Grace period after start before the first repair.
+            // A grace period after the start, before the first repair.
             if failures == 0 || is_advancing {
                 tokio::select! {
                     () = sleep(self.options.interval) => {}
@@ -180,14 +180,14 @@ impl Supervised {
         Self { name, has_ended: AtomicBool::new(false), why: Mutex::new(""), restart: Notify::new(), alarms }
     }
 
-    /// How it ended, if it has and is to be restarted.
+    /// How the work ended, if it has ended and must be restarted.
     #[must_use]
     pub fn end(&self) -> Option<&'static str> {
         let why = || *self.why.lock();
         self.has_ended.load(Ordering::Acquire).then(why)
     }
 
-    /// Restarts it, if it has ended.
+    /// Restarts the work, if it has ended.
     pub fn restart(&self) {
         if self.has_ended.load(Ordering::Acquire) {
             self.restart.notify_one();

@@ -50,7 +50,7 @@ pub(super) struct NodeDeps<'a> {
 }
 
 impl NodeDeps<'_> {
-    /// The circuit breakers of the backends that there are.
+    /// The circuit breakers of the backends in use.
     pub(super) fn breakers_in_use(&self) -> Vec<Arc<CircuitBreaker>> {
         let Breakers { store, transport, cache } = self.breakers;
         let cache = self.backends.cache.as_ref().map(|_| cache);
