@@ -1,4 +1,4 @@
-//! Which node leads each work that one node does at a time, as this node has seen it.
+//! The leaders of single-owner work, as this node has seen them.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -50,13 +50,13 @@ impl Default for Owners {
 }
 
 impl Owners {
-    /// None has been seen yet.
+    /// No leader has been seen yet.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, seen: Mutex::default() }
     }
 
-    /// Records that `leader` leads `role`. The first time that is no takeover: it may have been so for long.
+    /// Records that `leader` leads `role`. The first time, that is not a takeover: it may have led for a long time.
     pub fn saw(&self, role: &str, leader: &str) {
         let mut seen = self.seen.lock();
         if seen.leaders.get(role).is_some_and(|known| known == leader) {
@@ -101,7 +101,7 @@ mod tests {
         owners.saw("outbox", "node2");
         owners.saw("subscription-a", "node2");
         clock.set_micros(3);
-        // Its lease was lost, and acquired again.
+        // The lease was lost, and acquired again.
         owners.saw("outbox", "node2");
         owners.saw("outbox", "node3");
         assert_eq!(shown(&owners), ["3 outbox: node2 -> node3", "2 outbox: node1 -> node2"]);

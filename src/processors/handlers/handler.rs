@@ -25,7 +25,7 @@ pub trait EventHandler: Send + Sync + 'static {
     /// [`HandlerError::Retry`].
     ///
     /// # Errors
-    /// [`HandlerError`] says how to proceed with the event.
+    /// [`HandlerError`] determines how to proceed with the event.
     async fn handle(&self, event: &ReceivedEvent) -> Result<(), HandlerError>;
 }
 

@@ -27,7 +27,7 @@ const MEASURE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Backlog {
     /// The number of positions from the last published one to the end of the log.
     pub positions: u64,
-    /// The age of the oldest of these events, by the clock of this node; 0 if there are none.
+    /// The age of the oldest of these events, by the clock of this node; 0 without such events.
     pub oldest_seconds: f64,
     /// The end of the log and the published position after it, if the log ends before the published position: it has lost events.
     pub past_the_end: Option<(Position, Position)>,

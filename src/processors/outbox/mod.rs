@@ -156,7 +156,7 @@ impl OutboxRelay {
         Arc::new(OutboxMeter::new(self.status(), Arc::clone(store), Arc::clone(checkpoints), clock))
     }
 
-    /// The same as [`OutboxRelay::run`] until `give_up` is cancelled: pending requests will not be answered.
+    /// Like [`OutboxRelay::run`], but ends at once when `give_up` is cancelled: pending requests will not be answered.
     pub async fn run_until(&self, flush: CancellationToken, give_up: CancellationToken) {
         if give_up.run_until_cancelled(self.run(flush)).await.is_none() {
             self.log_unflushed(&self.away.why().unwrap_or_else(|| "no answer in time".to_owned()));
@@ -329,7 +329,7 @@ impl OutboxRelay {
         Ok(start)
     }
 
-    /// The newest point of the trail that the log still has; the beginning of the log, if there is none.
+    /// The newest point of the trail that the log still has; otherwise the beginning of the log.
     async fn newest_left(&self) -> Result<LogPoint, String> {
         let trail = self.trail().newest_first();
         for point in trail {

@@ -69,7 +69,7 @@ pub struct OrderProjection {
     parts: ProjectionCore,
     position_gauge: Gauge,
     losses: Counter,
-    /// A loss has been reported, and the rows that come from it have not been dropped yet.
+    /// A loss has been reported, and the rows that come from the lost events have not been dropped yet.
     is_told: AtomicBool,
     rebuilds: Rebuilds,
 }

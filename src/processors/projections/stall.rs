@@ -1,4 +1,4 @@
-//! Why a projection cannot go on.
+//! The reason why a projection is stalled.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::{
     ports::{event_store::StoreError, read_model::ReadModelError},
 };
 
-/// A failure, for humans, and the damage of the log that causes it, if it is that: the read model ends before it.
+/// A failure, for humans, and the damage of the log that causes it, if damage is the cause: the read model ends before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stall {
     pub(super) why: String,
