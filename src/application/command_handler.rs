@@ -154,7 +154,7 @@ impl CommandHandler {
             drawn[fastrand::usize(..drawn.len())]
         };
         let id = OrderId::new(id).map_err(|_| AppError::Corrupt("generated order id".into()))?;
-        call::is_about(id.get());
+        call::set_order(id.get());
         Ok(id)
     }
 

@@ -1,6 +1,6 @@
-//! What is known of the call that a task serves, for each line that is logged meanwhile.
+//! The context of the call that a task serves, for each line that is logged meanwhile.
 //!
-//! Nothing of it is formatted unless a line is written: a span of `tracing` for each call would cost more than all of this.
+//! Nothing is formatted unless a line is written: a span of `tracing` for each call would cost more than all of this.
 
 use std::{cell::Cell, future::poll_fn, pin::pin};
 
@@ -14,7 +14,7 @@ thread_local! {
     static ORDER: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
-/// Something that is known of the current call.
+/// A fact about the current call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// Its name in a line.
@@ -31,7 +31,7 @@ impl Fact {
     }
 }
 
-/// What is known of the current call; nothing outside of a call. Only called when a line is written.
+/// The facts about the current call; empty outside of a call. Only called when a line is written.
 #[must_use]
 pub fn facts() -> Vec<Fact> {
     let mut facts = Vec::new();
@@ -48,20 +48,20 @@ pub fn facts() -> Vec<Fact> {
     facts
 }
 
-/// What is known of a call itself.
+/// The facts about a call itself.
 #[derive(Clone, Debug)]
 struct Known {
     id: CallId,
-    /// `None` where callers are not identified, and before this one is.
+    /// `None` where callers are not identified, and before this one has been.
     caller: Option<Actor>,
 }
 
-/// Makes `next` the call that the thread serves, and returns the former one. Nothing is known on a thread that is ending.
+/// Makes `next` the call that the thread serves, and returns the previous one. On a thread that is ending there is no current call.
 fn replace(next: Option<Known>) -> Option<Known> {
     SERVED.try_with(|served| served.replace(next)).ok().flatten()
 }
 
-/// A copy of what is known of the current call.
+/// A copy of the facts about the current call.
 fn known() -> Option<Known> {
     let known = replace(None);
     replace(known.clone());
@@ -80,7 +80,7 @@ impl Served {
         Self(Some(Known { id, caller: None }))
     }
 
-    /// Does one step of the work; keeps what it says by [`is_by`].
+    /// Does one step of the work; keeps the caller that it sets by [`set_caller`].
     pub fn step<T>(&mut self, step: impl FnOnce() -> T) -> T {
         /// Also if the step panics.
         struct Entered<'a>(&'a mut Option<Known>, Option<Known>);
@@ -97,14 +97,14 @@ impl Served {
     }
 }
 
-/// Says that the current call was made by this verified caller. Outside of [`Served::step`] it does nothing.
-pub fn is_by(caller: &Actor) {
+/// Records that the current call was made by this verified caller. Outside of [`Served::step`] it does nothing.
+pub fn set_caller(caller: &Actor) {
     if let Some(known) = replace(None) {
         replace(Some(Known { caller: Some(caller.clone()), ..known }));
     }
 }
 
-/// The same work, as part of this call and of its trace, for another task.
+/// Makes `work`, in another task, a part of this call and of its trace.
 pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let mut served = Served(known());
     let work = traces::carried(work);
@@ -119,7 +119,7 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 pub struct Order(u64);
 
 impl Order {
-    /// None, or not known yet.
+    /// No order, or not known yet.
     pub const NONE: Self = Self(0);
 
     /// The order with this id.
@@ -128,7 +128,7 @@ impl Order {
         Self(id)
     }
 
-    /// Does one step of the work; keeps what it says by [`is_about`].
+    /// Does one step of the work; keeps the order that it sets by [`set_order`].
     pub fn step<T>(&mut self, step: impl FnOnce() -> T) -> T {
         /// Also if the step panics.
         struct Entered<'a>(&'a mut u64, Option<u64>);
@@ -145,8 +145,8 @@ impl Order {
     }
 }
 
-/// Says that the current work is about the order with this id. Outside of [`Order::step`] it does nothing.
-pub fn is_about(id: u64) {
+/// Records that the current work is about the order with this id. Outside of [`Order::step`] it does nothing.
+pub fn set_order(id: u64) {
     if ORDER.get().is_some() {
         ORDER.set(Some(id));
     }
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn a_caller_that_becomes_known_stays_known_and_is_not_that_of_another_call_on_the_thread() {
         let (mut first, mut second) = (Served::of(CallId::Made(1)), Served::of(CallId::Made(2)));
-        let by = |name: &str| is_by(&Actor::parse(name).unwrap());
+        let by = |name: &str| set_caller(&Actor::parse(name).unwrap());
         first.step(|| by("shop"));
         by("nobody");
         let seen = first.step(|| (shown(), second.step(shown), shown()));
@@ -194,7 +194,7 @@ mod tests {
     fn an_order_that_becomes_known_stays_known_and_is_not_that_of_other_work_on_the_thread() {
         let (mut created, mut other) = (Order::NONE, Order::of(9));
         assert_eq!(created.step(shown), "");
-        created.step(|| is_about(8));
+        created.step(|| set_order(8));
         assert_eq!(other.step(shown), "order_id=9 ");
         assert_eq!(created.step(|| (shown(), other.step(shown), shown())), three("8", "9", "8"));
         assert_eq!(shown(), "");
@@ -209,7 +209,7 @@ mod tests {
     fn a_panic_leaves_no_order_behind() {
         let panics = || Order::of(7).step(|| panic!("a test"));
         std::panic::catch_unwind(panics).unwrap_err();
-        is_about(8);
+        set_order(8);
         assert_eq!(shown(), "");
     }
 }

@@ -5,28 +5,28 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header with the id of a call, of requests and of their responses.
+/// The header with the id of a call, in requests and in their responses.
 pub const CALL_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The maximum length of the id that a client gives a call.
 const MAX_ID_BYTES: usize = 128;
 
-/// The id of a call, for logs: not that of a command, which makes it safe to retry.
+/// The id of a call, for logs. It is not the request id of a command, which makes retries safe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CallId {
-    /// From the client.
+    /// Given by the client.
     Given(HeaderValue),
-    /// Made here, at random.
+    /// Generated here, at random.
     Made(u64),
 }
 
 impl CallId {
-    /// A new one.
+    /// Generates an id.
     #[must_use]
     pub fn new() -> Self {
         Self::Made(fastrand::u64(..))
     }
 
-    /// The one that `headers` have, if it is well-formed: up to 128 visible ASCII characters, given once.
+    /// The id in `headers`, if it is well-formed: up to 128 visible ASCII characters, given once.
     #[must_use]
     pub fn given(headers: &HeaderMap) -> Option<Self> {
         let mut given = headers.get_all(CALL_ID).iter();
@@ -49,7 +49,7 @@ impl CallId {
                     .unwrap_or(const { HeaderValue::from_static("") })
             }
         };
-        // Each is another one: the tables of recent headers, which HTTP/2 keeps on both sides, are for those that repeat.
+        // Never indexed: each id is different, and the tables of recent headers, which HTTP/2 keeps on both sides, are for headers that repeat.
         value.set_sensitive(true);
         value
     }

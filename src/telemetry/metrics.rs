@@ -1,7 +1,7 @@
-//! The metrics of a node: what `GET /metrics` shows.
+//! The metrics of a node, as shown by `GET /metrics`.
 //!
-//! Code counts by the macros of the crate `metrics`, whose handles are made once. Counters and gauges are those of its Prometheus exporter. Histograms
-//! are ours: the exporter keeps each recorded value until the next scrape, at several times the cost.
+//! Code counts with the macros of the crate `metrics`, whose handles are made once. Counters and gauges are those of its Prometheus exporter.
+//! Histograms are ours: the exporter keeps each recorded value until the next scrape, at several times the cost.
 
 mod histogram;
 mod names;
@@ -20,12 +20,12 @@ use self::{histogram::Buckets, sampled::Sampled, text::Families};
 /// The upper bounds of the buckets of durations, in seconds.
 const DURATION_BUCKETS: [f64; 14] =
     [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
-/// Those of sizes, in bytes.
+/// The upper bounds of the buckets of sizes, in bytes.
 const SIZE_BUCKETS: [f64; 8] = [256.0, 512.0, 1_024.0, 2_048.0, 4_096.0, 16_384.0, 65_536.0, 1_048_576.0];
-/// Those of numbers of events.
+/// The upper bounds of the buckets of numbers of events.
 const EVENT_BUCKETS: [f64; 6] = [1.0, 2.0, 4.0, 8.0, 16.0, 64.0];
 
-/// The metrics of one node: two nodes in one process keep theirs separate. Cheap to clone. It is a recorder for
+/// The metrics of one node: two nodes in one process have separate metrics. Cheap to clone. It is a recorder for
 /// [`with_local_recorder`](metrics::with_local_recorder).
 #[derive(Clone, Debug)]
 pub struct Metrics(Arc<Inner>);
@@ -39,7 +39,7 @@ struct Inner {
 }
 
 impl Metrics {
-    /// Those of a node that has counted nothing.
+    /// Metrics that have counted nothing yet.
     #[must_use]
     pub fn new() -> Self {
         let exporter = PrometheusBuilder::new().build_recorder();
@@ -65,7 +65,7 @@ impl Metrics {
         families.write()
     }
 
-    /// Does what the exporter has to do now and then.
+    /// Does the periodic work of the exporter.
     pub fn run_upkeep(&self) {
         self.0.handle.run_upkeep();
     }
@@ -110,7 +110,7 @@ fn buckets(name: &str) -> Buckets {
     match name.rsplit('_').next() {
         Some("bytes") => Buckets::new(&SIZE_BUCKETS, 1.0),
         Some("events") => Buckets::new(&EVENT_BUCKETS, 1.0),
-        // To the nanosecond, which wraps around after 584 years.
+        // In nanoseconds: the sum wraps around after 584 years.
         _ => Buckets::new(&DURATION_BUCKETS, 1e9),
     }
 }

@@ -10,7 +10,7 @@ pub mod traces;
 
 pub use logs::{LogConfig, LogFormat, start_logging};
 
-/// Traces.
+/// The options of traces.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TraceConfig {
     /// The address of the collector, `http://host:port`; `None`: no spans are made.

@@ -1,7 +1,7 @@
 //! Traces: the spans of a call, and the W3C trace context that it carries from its caller into the log.
 //!
 //! The context of the call that a task serves is task-local, as its deadline is. Without an endpoint for spans and without a context from the caller
-//! there is none, and nothing below costs more than that look-up.
+//! a call has none, and everything below costs no more than that look-up.
 
 pub mod context;
 pub mod export;
@@ -27,7 +27,7 @@ tokio::task_local! {
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<Arc<SdkTracer>>);
 
-/// A span, or only the context of a caller, with what makes spans below it. The span ends with its last clone, unless it is ended before.
+/// A span, or only the context of a caller, with the maker of its child spans. The span ends with its last clone, unless it is ended earlier.
 #[derive(Clone, Debug)]
 pub struct Scope {
     tracer: Option<Arc<SdkTracer>>,
@@ -35,7 +35,7 @@ pub struct Scope {
 }
 
 impl Traces {
-    /// Makes no spans; the context of a caller is passed on all the same.
+    /// Makes no spans; the context of a caller is passed on nevertheless.
     #[must_use]
     pub const fn off() -> Self {
         Self(None)
@@ -91,7 +91,7 @@ impl Traces {
 }
 
 impl Scope {
-    /// Whether it is a span that will be exported.
+    /// Whether it has a span that will be exported.
     #[must_use]
     pub fn is_recording(&self) -> bool {
         self.context.span().is_recording()
@@ -108,7 +108,7 @@ impl Scope {
         self.context.span().set_attribute(KeyValue::new(key, value));
     }
 
-    /// Marks the span as failed, for a reason of which there are few.
+    /// Marks the span as failed, with an error type, of which there must be few.
     pub fn fail(&self, error_type: impl Into<Cow<'static, str>>) {
         self.set("error.type", error_type.into());
         self.context.span().set_status(Status::error(""));
@@ -119,7 +119,7 @@ impl Scope {
         self.context.span().end();
     }
 
-    /// Polls a part of the work of this scope.
+    /// Does a step of the work of this scope.
     pub fn poll<T>(&self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), work)
     }
@@ -130,7 +130,7 @@ impl Scope {
     }
 }
 
-/// Begins a span below that of the current call; `None` if the call is not recorded.
+/// Begins a child of the span of the current call; `None` if the call is not recorded.
 pub fn child(
     kind: SpanKind,
     name: impl Into<Cow<'static, str>>,
@@ -154,7 +154,7 @@ pub async fn within<T>(span: Option<Scope>, work: impl Future<Output = T>, finis
     outcome
 }
 
-/// The same work, as part of this call, for another task.
+/// Makes `work`, in another task, a part of this call.
 pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let current = CURRENT.try_with(Clone::clone).ok();
     async move {

@@ -29,7 +29,7 @@ use crate::{
         certificates::PeerCertificate,
         limits::{Exceeded, Permit, RateLeft},
     },
-    telemetry::call::is_by,
+    telemetry::call::set_caller,
 };
 
 /// The scheme of the header `authorization`.
@@ -85,7 +85,7 @@ impl Access {
         let mut outcome = self.authorize(rule, caller.as_ref(), request);
         let principal = caller.as_ref().ok().and_then(Option::as_ref).map(|caller| &*caller.principal);
         if let Some(name) = principal.and_then(Principal::name) {
-            is_by(name);
+            set_caller(name);
         }
         if let (Some(standing), Ok(admitted)) = (standing, &mut outcome) {
             let standing = Arc::new(standing.by(request, principal));

@@ -10,10 +10,10 @@ pub const ORDER_EVENTS: &str = "order_events";
 /// The target of the access log, one line for each call.
 pub const ACCESS: &str = "access";
 
-/// What applies unless a filter names it. Events and calls are only wanted by name. Libraries log errors only, and the client of NATS
-/// nothing: its lines name neither address nor cause, and the backend logs its own. HTTP and TLS lines below ERROR concern client behaviour, which
-/// clients may repeat without limit.
-const UNLESS_NAMED: &str = "order_events=off,access=off,async_nats=off,h2=error,hyper=error,hyper_util=error,tonic=error,\
+/// The defaults of the targets that a filter does not name. Events and calls are logged only if they are named. Libraries log errors only, and the
+/// client of NATS logs nothing: its lines name neither address nor cause, and the backend logs its own. HTTP and TLS lines below ERROR concern client
+/// behaviour, which clients may repeat without limit.
+const DEFAULTS: &str = "order_events=off,access=off,async_nats=off,h2=error,hyper=error,hyper_util=error,tonic=error,\
                             tonic_web=error,tower=error";
 
 /// Checks a filter. A lone word must be a level: [`EnvFilter`] would treat a misspelt level as a target, and silently log something else.
@@ -34,10 +34,10 @@ pub fn check(text: &str) -> Result<(), String> {
     EnvFilter::try_new(text).map(drop).map_err(|error| format!("{}: {error}", quoted(text)))
 }
 
-/// The filter that `text` means, with what applies unless it says otherwise: of two directives for one target the later one wins.
+/// The filter described by `text`, on top of the defaults: of two directives for one target the later one wins.
 pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     check(text)?;
-    EnvFilter::try_new(format!("{UNLESS_NAMED},{text}")).map_err(|error| format!("{}: {error}", quoted(text)))
+    EnvFilter::try_new(format!("{DEFAULTS},{text}")).map_err(|error| format!("{}: {error}", quoted(text)))
 }
 
 #[cfg(test)]
@@ -46,7 +46,7 @@ mod tests {
 
     use super::*;
 
-    /// The lines that pass the filter `text`, of those that are tried.
+    /// The test lines that pass the filter `text`.
     fn passing(text: &str) -> Vec<&'static str> {
         let filter = filter(text).unwrap();
         let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::sink).finish();
@@ -85,12 +85,12 @@ mod tests {
         let names = packages.iter().filter(|package| uses_tracing(package)).map(|package| &package["name"]);
         let mut seen = 0;
         for name in names.filter_map(toml::Value::as_str) {
-            // The service itself, what writes the log, and what only tests use.
+            // The service itself, the libraries that write the log, and those that only tests use.
             if ["ordersystem", "tracing-subscriber", "loom"].contains(&name) {
                 continue;
             }
             let target = name.replace('-', "_");
-            let is_named = UNLESS_NAMED.split(',').any(|directive| directive.split('=').next() == Some(&target));
+            let is_named = DEFAULTS.split(',').any(|directive| directive.split('=').next() == Some(&target));
             assert!(is_named, "{target} logs, and nothing keeps it quiet");
             seen += 1;
         }

@@ -1,4 +1,4 @@
-//! The current filter of the log: as configured, or as an operator has set it, for a time or until the next change.
+//! The current filter of the log: the configured one, or one that an operator has set, for a limited time or until the next change.
 
 use std::{
     sync::Arc,
@@ -24,7 +24,7 @@ struct Shared {
 struct State {
     configured: String,
     set: Option<Set>,
-    /// Tells the end of one setting from that of a later one.
+    /// Distinguishes the end of one setting from that of a later one.
     changes: u64,
 }
 
@@ -34,7 +34,7 @@ impl State {
     }
 }
 
-/// What an operator has set.
+/// A filter that an operator has set.
 #[derive(Clone, Debug)]
 struct Set {
     filter: String,
@@ -52,13 +52,13 @@ pub struct InEffect {
     pub reverts_at: Option<SystemTime>,
 }
 
-/// A filter that is not used, and why.
+/// A filter that cannot be used, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidFilter(String);
 
 impl LogLevels {
-    /// The configured filter, and what changes it.
+    /// The configured filter, as a layer of a subscriber, and the handle that changes it.
     ///
     /// # Errors
     /// [`InvalidFilter`].
@@ -69,7 +69,7 @@ impl LogLevels {
         Ok((layer, Self(Arc::new(Shared { filter, state }))))
     }
 
-    /// The filters as they are now.
+    /// The current filters.
     #[must_use]
     pub fn in_effect(&self) -> InEffect {
         let state = self.0.state.lock();
@@ -100,12 +100,12 @@ impl LogLevels {
     /// Uses the configured filter.
     ///
     /// # Errors
-    /// [`InvalidFilter`], if the log has ended.
+    /// [`InvalidFilter`], if logging has ended.
     pub fn restore(&self) -> Result<(), InvalidFilter> {
         self.change(|state| state.set = None).map(drop)
     }
 
-    /// Uses `filter`, which is the configured one from now on.
+    /// Uses `filter`, which becomes the configured one.
     ///
     /// # Errors
     /// [`InvalidFilter`]; the current filter stays.
@@ -117,7 +117,7 @@ impl LogLevels {
         self.change(configure).map(drop)
     }
 
-    /// Ends what the change of this number has set, unless there was a later one.
+    /// Ends the setting made by the change with this number, unless there was a later one.
     fn end(&self, change: u64) {
         let restored = self.change(|state| {
             if state.changes == change {
@@ -129,7 +129,7 @@ impl LogLevels {
         }
     }
 
-    /// Uses the filter of the state that `edit` makes, and returns the number of the change.
+    /// Changes the state by `edit` and uses its filter; returns the number of the change.
     fn change(&self, edit: impl FnOnce(&mut State)) -> Result<u64, InvalidFilter> {
         let mut state = self.0.state.lock();
         let mut next = state.clone();

@@ -1,4 +1,4 @@
-//! The form of a line of the log: that of [`tracing_subscriber`], with what is known of the call that it was written for, and without control
+//! The format of a line of the log: that of [`tracing_subscriber`], with the facts about the call that it was written for, and without control
 //! characters.
 
 use std::{borrow::Cow, fmt};
@@ -14,7 +14,7 @@ use tracing_subscriber::{
 
 use crate::telemetry::call::{self, Fact};
 
-/// Lines for people.
+/// Lines of text, for people.
 #[derive(Debug)]
 pub(super) struct TextLines(pub Format<Full>);
 
@@ -65,8 +65,8 @@ where
     }
 }
 
-/// Writes a field of a line of text, with the control characters of its value escaped: a line break in a value begins no line, and nothing that a
-/// client has sent moves the cursor of a terminal or colours its text.
+/// Writes a field of a line of text, with the control characters of its value escaped: a line break in a value does not begin a line, and no input of
+/// a client moves the cursor of a terminal or colours its text.
 pub(super) fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = format!("{value:?}");
     let value = escaped(&value, is_hostile);
@@ -76,7 +76,7 @@ pub(super) fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fm
     }
 }
 
-/// The line without what would end it. Only its own colours still begin with the escape character.
+/// The line without characters that would end it. Only its own colours still begin with the escape character.
 fn in_one_line(text: &str) -> Cow<'_, str> {
     escaped(text, |character| character != '\x1b' && is_hostile(character))
 }
@@ -98,7 +98,7 @@ fn escaped(text: &str, is_escaped: impl Fn(char) -> bool) -> Cow<'_, str> {
 
 fn is_hostile(character: char) -> bool {
     match character {
-        // Separators of lines and paragraphs, and what changes the direction of text.
+        // Separators of lines and paragraphs, and characters that change the direction of text.
         '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => true,
         other => other.is_control(),
     }
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// What `work` logs.
+    /// The log output of `work`.
     fn logged(format: LogFormat, has_colours: bool, work: impl FnOnce()) -> String {
         let written = Written::default();
         let writer = written.clone();
@@ -146,7 +146,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Escape, bell, backspace, line breaks, NUL, the end of a line for some readers, and reversed text.
+    /// Escape, bell, backspace, line breaks, NUL, a character that some readers take for a line break, and reversed text.
     const HOSTILE: &str = "a\x1b[2J\x07\x08\r\nERROR forged\0\u{9b}31m\u{2028}\u{202e}b\x7f";
 
     fn log_hostile() {
@@ -200,7 +200,7 @@ mod tests {
         let (id, caller) = ("a\"},{\\b", "shop\" order_id=7 \"x");
         let log = || {
             call::Served::of(CallId::Given(HeaderValue::from_static(id))).step(|| {
-                call::is_by(&Actor::parse(caller).unwrap());
+                call::set_caller(&Actor::parse(caller).unwrap());
                 tracing::warn!("first");
             });
         };

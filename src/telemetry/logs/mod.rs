@@ -1,4 +1,4 @@
-//! The log of the process: its filter, which can be changed while it runs, and the form of its lines.
+//! The log of the process: its filter, which can be changed while it runs, and the format of its lines.
 
 mod directives;
 mod levels;
@@ -25,7 +25,7 @@ pub use self::{
     levels::{InEffect, InvalidFilter, LogLevels},
 };
 
-/// Logging.
+/// The options of logging.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogConfig {
     /// The filter: see [`check`].
@@ -37,13 +37,13 @@ pub struct LogConfig {
 /// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object per line.
     Json,
 }
 
-/// Sends the log of the process to standard error. What is returned changes its filter.
+/// Sends the log of the process to standard error. The result changes its filter.
 ///
 /// # Errors
 /// A description, if the level is not a valid filter or logging is already set up.

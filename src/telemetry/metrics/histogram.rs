@@ -1,4 +1,4 @@
-//! Histograms with fixed buckets, of which a record costs two atomic additions and no memory.
+//! Histograms with fixed buckets: a record costs two atomic additions and no memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,15 +7,15 @@ use metrics::HistogramFn;
 /// One series.
 #[derive(Debug)]
 pub(super) struct Buckets {
-    /// The upper bounds, ascending; above the last there is one bucket more.
+    /// The upper bounds, ascending; there is one more bucket above the last bound.
     bounds: &'static [f64],
     counts: Box<[AtomicU64]>,
-    /// In the parts of the unit.
+    /// The sum, in parts of the unit.
     sum: AtomicU64,
     parts: f64,
 }
 
-/// What a series has counted.
+/// The counts of a series.
 #[derive(Debug)]
 pub(super) struct Counted {
     /// The number of records up to each bound.
@@ -25,7 +25,7 @@ pub(super) struct Counted {
 }
 
 impl Buckets {
-    /// Buckets up to each of `bounds`; their sum is exact to one of so many `parts` of the unit.
+    /// Empty buckets with these `bounds`; the unit has this many `parts`, to which the sum is rounded.
     pub fn new(bounds: &'static [f64], parts: f64) -> Self {
         Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0), parts }
     }

@@ -1,20 +1,20 @@
-//! Every metric that there is. `docs/metrics.md` has the same table.
+//! All metrics. `docs/metrics.md` has the same table.
 
 use metrics::{describe_counter, describe_gauge};
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Grows, and begins at 0 with the process.
+    /// A number that only grows, and begins at 0 with the process.
     Counter,
-    /// Goes up and down.
+    /// A number that rises and falls.
     Gauge,
-    /// Counts by size.
+    /// Counts of values by size.
     Histogram,
 }
 
 impl Kind {
-    /// Its name in the text of the metrics.
+    /// The name of the kind in the text of the metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,11 +30,11 @@ impl Kind {
 pub struct Metric {
     /// Its name, which ends in its unit.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// Its labels, as in the text of the metrics.
     pub labels: &'static [&'static str],
-    /// What it says.
+    /// Its description.
     pub meaning: &'static str,
 }
 
@@ -50,13 +50,13 @@ const fn histogram(name: &'static str, labels: &'static [&'static str], meaning:
     Metric { name, kind: Kind::Histogram, labels, meaning }
 }
 
-/// The labels of a method of gRPC.
+/// The labels of a gRPC method.
 const METHOD: &[&str] = &["rpc_service", "rpc_method"];
-/// Those of its outcome.
+/// The labels of the outcome of a gRPC call.
 const RPC: &[&str] = &["rpc_service", "rpc_method", "rpc_grpc_status_code"];
-/// The labels of a route of REST.
+/// The labels of a REST route.
 const ROUTE: &[&str] = &["http_route"];
-/// Those of its outcome.
+/// The labels of the outcome of a REST request.
 const HTTP: &[&str] = &["http_route", "http_request_method", "http_response_status_code"];
 /// The labels of an operation on the event store.
 const STORE: &[&str] = &["db_system_name", "db_operation_name"];
@@ -235,7 +235,7 @@ pub(super) fn describe() {
         match metric.kind {
             Kind::Counter => describe_counter!(metric.name, metric.meaning),
             Kind::Gauge => describe_gauge!(metric.name, metric.meaning),
-            // Written with the series.
+            // Histograms are written with their series.
             Kind::Histogram => {}
         }
     }
@@ -264,7 +264,7 @@ mod tests {
             let labels: Vec<_> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
             let (name, kind, unit, meaning) = (metric.name, metric.kind.name(), unit(metric), metric.meaning);
             let row = format!("| `{name}` | {kind} | {} | {unit} | {meaning} |", labels.join(", "));
-            // Twice, since two empty cells share a bar.
+            // Replaced twice, since two adjacent empty cells share a bar.
             row.replace("|  |", "| |").replace("|  |", "| |")
         };
         let page = include_str!("../../../docs/metrics.md");

@@ -1,4 +1,4 @@
-//! What is looked up when the metrics are read: the process, the runtime, and what the program was built from.
+//! Metrics that are sampled when they are read: the process, the runtime, and the build of the program.
 
 use metrics::{Counter, Gauge};
 use metrics_process::Collector;
@@ -6,15 +6,15 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 
 /// The version of the program.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The commit that it was built from, where the build says so.
+/// The commit that it was built from, if the build names it.
 const REVISION: &str = match option_env!("ORDERSYSTEM_REVISION") {
     Some(revision) => revision,
     None => "unknown",
 };
-/// The compiler.
+/// The compiler that built it.
 const RUSTC: &str = env!("ORDERSYSTEM_RUSTC");
 
-/// The handles.
+/// The handles of the sampled gauges.
 pub(super) struct Sampled {
     process: Collector,
     workers: Gauge,
@@ -25,7 +25,7 @@ pub(super) struct Sampled {
 }
 
 impl Sampled {
-    /// With the current recorder.
+    /// Makes the handles, with the current recorder.
     pub fn begin() -> Self {
         let profile = if cfg!(debug_assertions) { "debug" } else { "release" };
         metrics::gauge!("ordersystem_build_info", "version" => VERSION, "revision" => REVISION, "rustc" => RUSTC, "profile" => profile).set(1.0);
@@ -39,7 +39,7 @@ impl Sampled {
         }
     }
 
-    /// Looks them up.
+    /// Updates the gauges.
     pub fn sample(&self) {
         self.process.collect();
         if let Ok(runtime) = Handle::try_current() {

@@ -1,4 +1,4 @@
-//! The text of `/metrics`, in an order that does not change: by name, then by labels.
+//! The text of `/metrics`, in a stable order: by name, then by labels.
 //!
 //! Source: Prometheus text-based exposition format 0.0.4.
 
@@ -22,7 +22,7 @@ struct Family<'a> {
 }
 
 impl<'a> Families<'a> {
-    /// Adds the counters and gauges in `text`, as the exporter has written them: one series is one line.
+    /// Adds the counters and gauges in `text`, as written by the exporter, one line for each series.
     pub fn add(&mut self, text: &'a str) {
         let mut current = "";
         for line in text.lines().filter(|line| !line.is_empty()) {

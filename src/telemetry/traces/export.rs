@@ -1,6 +1,6 @@
 //! The export of spans to a collector, over OTLP with gRPC.
 //!
-//! A call only puts its spans into a bounded queue. Where the collector is away, slow or overwhelmed the queue fills up and further spans are
+//! A call only puts its spans into a bounded queue. If the collector is unreachable, slow or overwhelmed, the queue fills up, and further spans are
 //! dropped and counted; no call ever waits for it.
 
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::telemetry::{
     outage::{Line, Outage},
 };
 
-/// The maximum number of spans that wait for the collector; a span has about a kilobyte.
+/// The maximum number of spans that wait for the collector; a span takes about a kilobyte.
 const MAX_QUEUED: usize = 8_192;
 /// The maximum number of spans sent at once.
 const MAX_BATCH: usize = 512;
@@ -52,7 +52,7 @@ pub struct Exporting {
     outage: Outage,
 }
 
-/// Begins to make spans as configured, if there is an endpoint for them; `node` names this node in them. Needs the runtime and the recorder of
+/// Starts to make spans as configured, if there is an endpoint for them; `node` names this node in them. Needs the runtime and the recorder of
 /// metrics; the collector is not called yet.
 ///
 /// # Errors
@@ -99,7 +99,7 @@ fn resource(node: &str) -> Resource {
     }
 }
 
-/// Where ended spans wait for the collector.
+/// The queue in which ended spans wait for the collector.
 #[derive(Debug)]
 struct Queue {
     sender: mpsc::Sender<SpanData>,
@@ -150,7 +150,7 @@ impl Exporting {
         }
     }
 
-    /// Fills `batch`, which may have spans already: those of an interrupted call.
+    /// Fills `batch`, which may already hold the spans of an interrupted call.
     async fn next_batch(&mut self, batch: &mut Vec<SpanData>) {
         if batch.is_empty() && self.queued.recv_many(batch, MAX_BATCH).await == 0 {
             return;

@@ -1,4 +1,4 @@
-//! Which traces are recorded.
+//! Decides which traces are recorded.
 
 use opentelemetry::{
     Context, KeyValue,
@@ -6,7 +6,7 @@ use opentelemetry::{
 };
 use opentelemetry_sdk::trace::{Sampler, SamplingDecision, SamplingResult, ShouldSample};
 
-/// Follows the caller, if it has decided; records what links to a recorded trace; otherwise takes a share of the traces, by their id.
+/// Follows the caller, if it has decided; records spans that link to a recorded trace; otherwise takes a share of the traces, by their id.
 #[derive(Clone, Debug)]
 pub(super) struct FollowsCause {
     /// The share, 0 to 1.
