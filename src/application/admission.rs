@@ -34,12 +34,12 @@ const TARGET: Duration = Duration::from_millis(100);
 /// The maximum target, for calls that are slow even when few.
 const MAX_TARGET: Duration = Duration::from_millis(500);
 /// The length of a measurement; the limit is adjusted after it. Two periods of the kernel's quota for the processors of a container: a node that has
-/// used its share does not run for the rest of a period.
+/// used up its share does not run for the rest of a period.
 const WINDOW: Duration = Duration::from_millis(200);
 /// The minimum number of calls in a measurement.
 const MIN_CALLS: u32 = 10;
 
-/// The bytes of a request for which its call counts once more: the work grows with them.
+/// The size of a unit: a call counts once more for each unit of its request, since the work grows with the size.
 const UNIT_BYTES: usize = 16 * 1024;
 
 /// A kind of call.
@@ -103,7 +103,8 @@ pub struct Call {
     time: Mutex<Time>,
 }
 
-/// How long a call has been processed, without the time since `since`; `None` while it waits for others and does not count. It counts `units` times.
+/// How long a call has been processed, without the time since `since`; `None` while it waits for others and does not count. The call counts `units`
+/// times.
 #[derive(Debug)]
 struct Time {
     since: Option<Instant>,
@@ -185,7 +186,7 @@ impl Admission {
 }
 
 impl Caller {
-    /// The only one.
+    /// The only caller of an idle node.
     #[must_use]
     pub fn alone() -> Self {
         Self(Arc::new(Calls { own: AtomicUsize::new(0), active: Arc::default() }))
@@ -256,7 +257,7 @@ impl Window {
     fn next_limit(&self, limit: usize, mean: Duration, base: Duration) -> usize {
         let target = (base * 2).clamp(TARGET, MAX_TARGET);
         if mean > target {
-            // An unused limit says nothing about the right limit.
+            // A limit that is not fully used gives no information about the right limit.
             let used = limit.min(self.most_busy);
             let percent = (target.as_millis() * 100 / mean.as_millis().max(1)).clamp(50, 95);
             return used * usize::try_from(percent).unwrap_or(50) / 100;
@@ -386,7 +387,7 @@ pub async fn aside<T>(work: impl Future<Output = T>) -> T {
     done
 }
 
-/// Counts the call of this task by the `bytes` of its request, now that they are known: later calls find less room.
+/// Counts the call of this task by the `bytes` of its request, now that it is known: later calls find less room.
 pub fn weigh(bytes: usize) {
     let _ = CALL.try_with(|call| call.weigh(bytes));
 }

@@ -112,7 +112,7 @@ impl CommandHandler {
     }
 
     /// Creates an order. The service chooses its id. An id is in use only if another node has the same worker number or a clock was set back; nothing
-    /// was written under it then, and another id serves as well.
+    /// was written under it then, and another id is as good.
     async fn create(
         &self,
         mut prepared: PreparedCommand,
@@ -224,7 +224,7 @@ impl CommandHandler {
         if deadline::has_passed() { Err(AppendError::TooLate) } else { self.store.append(commit).await }
     }
 
-    /// After a successful append: folds the new events into the order and caches it.
+    /// Folds the appended events into the order and caches it.
     fn accept(
         &self,
         before: Option<&VersionedOrder>,

@@ -32,7 +32,7 @@ pub enum Step {
     End,
 }
 
-/// Why a stream of a log that is not in its store cannot be continued.
+/// The error of a stream whose log is no longer in its store.
 fn ended_by(loss: LogLoss) -> AppError {
     match loss.kind {
         LossKind::Gone => AppError::unavailable(loss),
@@ -40,7 +40,7 @@ fn ended_by(loss: LogLoss) -> AppError {
     }
 }
 
-/// Refuses a new stream while the log is not in its store. Only a reader that has read `seen` of it learns that it was another log.
+/// Refuses a new stream while the log is not in its store. Only a reader that has read up to `seen` is told that another log has replaced it.
 fn require_log(store: &dyn EventStore, seen: LogPoint) -> Result<(), AppError> {
     let loss = store.log_loss().borrow().clone();
     loss.map_or(Ok(()), |loss| Err(if seen == LogPoint::START { AppError::unavailable(loss) } else { ended_by(loss) }))

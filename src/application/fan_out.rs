@@ -149,7 +149,7 @@ impl Shared {
             let events = follower.poll_batch(BATCH_EVENTS).await?;
             let now = *connections.borrow();
             if now != connection {
-                // Each of them has to verify the last event that it read.
+                // Each follower has to verify the last event that it read.
                 self.remove_all();
                 connection = now;
                 self.begin(Reached { point: follower.point(), connection });
@@ -231,7 +231,7 @@ impl FanOutState {
     }
 }
 
-/// Removes all followers when the reader ends, however it ends.
+/// Removes all followers when it is dropped: when the reader ends, however it ends.
 struct Reading<'a>(&'a Shared);
 
 impl Drop for Reading<'_> {

@@ -1,4 +1,4 @@
-//! New ids for clients. Single ones are issued at once; bulk calls take turns, within a share that leaves the rest to new orders.
+//! New ids for clients. Single ids are issued at once; bulk calls take turns, within a share that leaves the rest to new orders.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::{
     id_generator::{IdGenerator, IdParts, MAX_TURN},
 };
 
-/// The maximum number of open bulk calls; one more is refused at once.
+/// The maximum number of open bulk calls; further ones are refused at once.
 const MAX_BULK_CALLS: usize = 512;
 /// The maximum number of ids gathered for incomplete bulk calls: 32 MiB. Calls that do not fit wait in order of arrival.
 const MAX_GATHERED: usize = 4 * 1024 * 1024;
@@ -32,7 +32,7 @@ pub struct IdHandler {
 }
 
 impl IdHandler {
-    /// Issues the ids of `ids`. Bulk calls are at most a quarter of the calls that may be in flight.
+    /// A handler that issues the ids of `ids`. Bulk calls may hold at most a quarter of the permits for calls in flight.
     #[must_use]
     pub fn new(ids: Arc<IdGenerator>, permits: Arc<Permits>) -> Self {
         let bulk_calls = Semaphore::new((permits.max_in_flight() / 4).clamp(1, MAX_BULK_CALLS));

@@ -30,7 +30,7 @@ struct Shared {
 }
 
 impl Mediator {
-    /// Routes to these handlers, through `pipeline`.
+    /// Calls these handlers, through `pipeline`.
     #[must_use]
     pub fn new(commands: CommandHandler, queries: QueryHandler, ids: IdHandler, pipeline: Pipeline) -> Self {
         Self { shared: Arc::new(Shared { commands, queries, ids, pipeline }) }
@@ -39,11 +39,11 @@ impl Mediator {
     /// Executes `command` on one order.
     ///
     /// # Errors
-    /// [`AppError`], from the pipeline or from the handler. The same holds for every method here.
+    /// [`AppError`], from the pipeline or from the handler. This applies to every method here.
     pub fn execute(&self, command: OrderRequest) -> impl Future<Output = Result<CommandReply, AppError>> + Send {
         let order = match command.target {
             Target::Existing(id) => Order::of(id.get()),
-            // Known once it is chosen.
+            // The id of a new order is known only once it is chosen.
             Target::New => Order::NONE,
         };
         self.run_about(order, Operation::Command(command.kind()), self.shared.commands.execute(command))
@@ -88,7 +88,7 @@ impl Mediator {
         self.run(Operation::Query(QueryKind::GetOrderStats), self.shared.queries.get_order_stats(query))
     }
 
-    /// `count` fresh ids.
+    /// `count` new ids.
     ///
     /// # Errors
     /// [`AppError`].

@@ -62,7 +62,7 @@ impl OrderCache {
             .weight_capacity(bounds.bytes as u64)
             .shards((bounds.bytes / MIN_PART_BYTES).clamp(1, MAX_PARTS))
             .build();
-        // Both required options are set.
+        // Both required options have been set.
         #[allow(clippy::expect_used, reason = "cannot fail")]
         let options = options.expect("both bounds");
         // The cache refuses entries of nearly its whole capacity, but the few orders must fit.
@@ -75,7 +75,7 @@ impl OrderCache {
         self.0.get(&id).map(|kept| kept.loaded)
     }
 
-    /// Caches an order unless a newer state of it is cached. A too large order is removed.
+    /// Caches an order unless a newer state of it is cached. An order that is too large is removed.
     pub fn insert(&self, loaded: &Arc<VersionedOrder>) {
         let key = loaded.order.id.get();
         let bytes = bytes_of(&loaded.order);

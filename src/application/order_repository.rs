@@ -168,7 +168,7 @@ impl OrderRepository {
         }
     }
 
-    /// Drops the cached order: the log does not have all that it comes from.
+    /// Drops the cached order: the log does not have all events that it was folded from.
     pub fn forget(&self, id: OrderId) {
         self.cache.forget_before(id.get(), Revision::MAX);
     }
@@ -195,7 +195,7 @@ impl OrderRepository {
         self.fold_from(None, id, until).await
     }
 
-    /// The same for an order that is known to have reached `known`.
+    /// Like [`OrderRepository::fold`], for an order that is known to have reached `known`.
     ///
     /// # Errors
     /// As [`OrderRepository::fold`]; [`AppError::Unavailable`] if the store keeps returning less.
@@ -308,7 +308,7 @@ fn ends_with(loaded: &VersionedOrder, event: &StoredEvent) -> Result<bool, AppEr
     Ok(event.position == loaded.position && codec::decode(&event.payload)?.at == loaded.order.updated_at)
 }
 
-/// No connection lasts long enough for reads that must share one.
+/// The error if no connection lasts long enough for reads that must share one.
 pub(super) fn does_not_last() -> AppError {
     AppError::unavailable("the connection to the event store keeps breaking")
 }

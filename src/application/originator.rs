@@ -22,7 +22,7 @@ impl Originator {
     /// The originator of a command of `caller` that names `given`.
     ///
     /// # Errors
-    /// [`AppError::ActorNotAllowed`] if it names another than the caller, who may not act for others.
+    /// [`AppError::ActorNotAllowed`] if it names someone other than the caller, who may not act for others.
     pub fn of(caller: &Principal, given: Option<Actor>) -> Result<Self, AppError> {
         let Some(name) = caller.name() else {
             return Ok(Self { actor: given, on_behalf_of: None });
@@ -35,8 +35,8 @@ impl Originator {
     }
 }
 
-/// The key under which the store knows the request `id` of `caller`, which may change the orders within `scope`: two callers that use the same id have
-/// two keys. Callers of one name that act for two customers are two as well: the reply to one must not reveal the commands of the other.
+/// The key under which the store knows the request `id` of `caller`, which may change the orders within `scope`: two callers that use the same id
+/// have two keys. So have callers with one name that act for two customers: the reply to one must not reveal the commands of the other.
 pub(super) fn stored_request_id(caller: &Principal, scope: &Scope, id: &RequestId) -> Arc<str> {
     let customer = scope.customer().map(|customer| customer.as_str());
     caller.name().map_or_else(|| id.shared(), |name| codec::request_id_of_caller(name, customer, id).into())

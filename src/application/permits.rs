@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::AppError;
 
-/// The maximum number of reads that wait for the read model, or for the log as this node reads it; one more is refused at once.
+/// The maximum number of reads that wait for the read model, or for the log as this node reads it; further ones are refused at once.
 pub const MAX_WAITING_READS: usize = 256;
 
 /// The permits of a node.
@@ -56,7 +56,7 @@ impl Permits {
         self.max_in_flight
     }
 
-    /// Whether the node drains: no long work is begun.
+    /// Whether the node drains: no long work may begin.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         self.draining.is_cancelled()

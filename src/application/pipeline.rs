@@ -1,5 +1,5 @@
-//! The pipeline around every command and query: drain gate, load shedding, time limit, metrics and logging. It logs a line at DEBUG and, when the
-//! service is at fault, at WARN, at most once in half a minute per cause.
+//! The pipeline around every command and query: drain gate, load shedding, time limit, metrics and logging. It logs each outcome at DEBUG or, when
+//! the service is at fault, at WARN, at most once per cause in half a minute.
 //!
 //! Idempotency and the retry on conflict belong to the command handler, since the append decides both.
 
@@ -59,7 +59,7 @@ impl Operation {
         }
     }
 
-    /// Its span, below that of the call.
+    /// The span of the operation, a child of the span of the call.
     fn span(self) -> Option<Scope> {
         let kind = match self {
             Self::Command(_) => "command",
@@ -124,7 +124,7 @@ impl Pipeline {
         self.run_about(Order::NONE, operation, work)
     }
 
-    /// The same for work about an order, which its lines in the log name.
+    /// Like [`Pipeline::run`], for work about an order, which is named in its log lines.
     pub const fn run_about<T, F: Future<Output = Result<T, AppError>>>(
         &self,
         order: Order,
@@ -144,7 +144,7 @@ impl Pipeline {
         let operation = operation.name();
         match outcome {
             Ok(_) => tracing::debug!(operation, ?took, "answered"),
-            // Damage is logged each time. Other errors come in thousands while a backend is away.
+            // Damage is logged each time. Other errors occur by the thousand while a backend is unreachable.
             Err(error @ AppError::Corrupt(_)) => {
                 tracing::warn!(operation, ?took, %error, "request failed");
             }
@@ -158,7 +158,7 @@ impl Pipeline {
     }
 
     fn enter(&self) -> Result<InFlight<'_>, AppError> {
-        // Work is not begun after its deadline.
+        // Work does not begin after its deadline.
         if deadline::has_passed() { Err(AppError::DeadlineExceeded) } else { self.permits.acquire() }
     }
 

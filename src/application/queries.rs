@@ -88,7 +88,7 @@ fn reached(order: &VersionedOrder, until: AsOf) -> bool {
 
 /// The maximum wait of a query for freshness; the deadline of the call may end it earlier.
 const MAX_FRESHNESS_WAIT: Duration = Duration::from_secs(20);
-/// The same when the store does not report the end of the log, so that the position may not exist.
+/// The maximum wait when the store does not report the end of the log, so that the position may not exist.
 const MAX_UNCERTAIN_WAIT: Duration = Duration::from_secs(1);
 /// The poll interval for the end of the log, if no append is signalled.
 const HEAD_POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -209,7 +209,7 @@ impl QueryHandler {
         consistency: Consistency,
     ) -> Result<Option<Arc<VersionedOrder>>, AppError> {
         let is_within = |found: &Arc<VersionedOrder>| scope.admits(&found.order.customer_id);
-        // An order outside of the scope is looked for in the log, as one that does not exist: it takes as long.
+        // An order outside of the scope is looked up in the log like one that does not exist: the reply takes as long.
         if consistency == Consistency::Eventual
             && let Some(cached) = self.orders.cached(id).filter(is_within)
         {
@@ -277,13 +277,13 @@ impl QueryHandler {
         self.permits.wait(reached).await?.unwrap_or(Err(AppError::ConsistencyTimeout(wanted)))
     }
 
-    /// Refuses a query while the log is not in its store: cached orders and the rows of the list come from a log that may never be back.
+    /// Refuses a query while the log is not in its store: cached orders and the rows of the list come from a log that may never return.
     fn require_log(&self) -> Result<(), AppError> {
         let loss = self.store.log_loss();
         loss.borrow().as_ref().map_or(Ok(()), |loss| Err(AppError::unavailable(loss)))
     }
 
-    /// Lets `/health` know of damage that a read has found.
+    /// Reports damage found by a read to `/health`.
     fn noted<T>(&self, read: Result<T, ReadModelError>) -> Result<T, ReadModelError> {
         if let Err(error @ ReadModelError::Corrupt(_)) = &read {
             self.progress.note_unreadable(&error.to_string());

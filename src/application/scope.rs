@@ -1,6 +1,6 @@
 //! The orders that a caller may see and change: all of them, or those of its own customer id.
 //!
-//! A scope travels with each request, and is made from the caller alone: no token, cursor or filter of a request widens it. An order outside of it
+//! A scope travels with each request, and is derived from the caller alone: no token, cursor or filter of a request widens it. An order outside of it
 //! is treated as one that does not exist, with the same reads of the store and the same error.
 
 use std::sync::Arc;
@@ -19,7 +19,7 @@ pub struct Scope(Reach);
 enum Reach {
     All,
     Of(CustomerId),
-    /// A caller without the role and without a customer id. The table of access refuses it before; if it ever did not, it would see nothing.
+    /// A caller without the role and without a customer id. The table of access refuses it before; otherwise it would see nothing.
     Nothing,
 }
 
@@ -56,7 +56,7 @@ impl Scope {
         }
     }
 
-    /// The customer to whose orders a request that names `wanted`, or nobody, is narrowed; `None`: orders of all customers.
+    /// The customer to whose orders a request is narrowed that names `wanted`, or no customer; `None`: orders of all customers.
     ///
     /// # Errors
     /// [`AppError::CustomerNotAllowed`] for a customer outside of it. This reveals nothing about that customer, since it depends only on the request

@@ -45,7 +45,7 @@ impl OrderStats {
         Ok(Self { by_status: Status::ALL.map(|status| (status, count_of(totals, status))), revenue })
     }
 
-    /// The number of all orders.
+    /// The total number of orders.
     #[must_use]
     pub fn total_orders(&self) -> u64 {
         self.by_status.iter().map(|(_, count)| count).sum()

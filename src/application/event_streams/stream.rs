@@ -25,7 +25,7 @@ pub enum Follow {
     No,
     /// Yes: it waits for new events.
     Yes,
-    /// Likewise, with a heartbeat after such a time without a matching event.
+    /// As `Yes`, with a heartbeat after this time without a matching event.
     WithHeartbeats(Duration),
 }
 

@@ -33,8 +33,8 @@ pub enum CommandKind {
 }
 
 impl CommandKind {
-    /// The roles that may give the command; one of them is enough. A customer may place, pay and cancel its own orders,
-    /// but neither ship nor deliver them.
+    /// The roles that may send the command; one of them is enough. A customer may place, pay and cancel its own orders, but neither ship nor deliver
+    /// them.
     #[must_use]
     pub const fn roles(self) -> Roles {
         match self {
@@ -148,7 +148,7 @@ pub struct MetaDraft<'a> {
     pub actor: &'a str,
 }
 
-/// The action of a command, with its payload. Optional text is empty if there is none.
+/// The action of a command, with its payload. Omitted text is empty.
 #[derive(Clone, Debug)]
 pub enum ActionDraft<'a> {
     /// CreateOrder.

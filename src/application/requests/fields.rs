@@ -152,9 +152,9 @@ pub enum FieldPath {
     Element(Field, usize),
     /// A field of an item of a new order: `items[3].unit_price`.
     OfItem(usize, Field),
-    /// A field sent by the client that the request does not have.
+    /// An unknown field, sent by the client.
     Unknown(String),
-    /// Such a field in an item of a new order.
+    /// An unknown field in an item of a new order.
     UnknownOfItem(usize, String),
 }
 

@@ -1,4 +1,4 @@
-//! The queries, and the ids that clients ask for.
+//! The queries, and the requests for ids.
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -226,7 +226,7 @@ pub fn page_size(violations: &mut Violations, size: i64) -> usize {
     }
 }
 
-/// The requested number of ids.
+/// Validates the requested number of ids.
 ///
 /// # Errors
 /// A violation outside 1 to [`MAX_IDS_PER_CALL`], and earlier ones in `violations`.

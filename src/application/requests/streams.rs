@@ -1,4 +1,4 @@
-//! Where an event stream starts.
+//! The start of an event stream.
 
 use super::{fields::Field, violations::Violations};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     ports::event_store::{LogPoint, Revision},
 };
 
-/// The point of the log that a cursor names, to start after it. `field` is where the client has put the cursor.
+/// The point of the log named by a cursor, after which the stream starts. `field` is the part of the request with the cursor.
 pub fn cursor(violations: &mut Violations, field: Field, text: &str, log: Option<&Signer>) -> Option<LogPoint> {
     tokens::decode_cursor(text, log).map_err(|error| violations.add_cursor(field, error)).ok()
 }

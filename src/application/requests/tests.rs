@@ -1,4 +1,4 @@
-//! Every place that would compile without a new command is checked here to know it.
+//! Checks every place that would compile without knowing a new command.
 
 use std::collections::{BTreeMap, VecDeque};
 
