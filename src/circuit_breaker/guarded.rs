@@ -60,17 +60,17 @@ impl GuardedStore {
         self
     }
 
-    /// Begins an operation that is counted.
+    /// Begins to count an operation.
     fn begin(&self, of: impl FnOnce(&StoreMeters) -> &OperationMeter) -> Option<Operation<'_>> {
         self.meters.as_ref().map(|meters| of(meters).begin())
     }
 
-    /// The span of an operation on the log, if the call that needs it is recorded. Followers of the log are not calls.
+    /// The span of an operation on the log, if the call that needs it is recorded. Followers of the log do not belong to calls.
     fn span(&self, operation: &'static str, stream: Option<StreamId>) -> Option<Scope> {
         traces::child(SpanKind::Client, operation, || {
             let mut attributes =
                 vec![KeyValue::new("db.system.name", self.system), KeyValue::new("db.operation.name", operation)];
-            // A text, as in JSON: the number does not fit a double.
+            // A string, as in JSON: the number may not fit a double.
             attributes.extend(stream.map(|stream| KeyValue::new("ordersystem.order.id", stream.to_string())));
             attributes
         })
@@ -79,7 +79,7 @@ impl GuardedStore {
     async fn require_durable(&self) -> Result<(), StoreError> {
         let Some(required) = self.required else { return Ok(()) };
         if self.inner.durability() == Durability::Unknown {
-            // Not through a commit, which would be acknowledged before its durability is known.
+            // Does not let a commit pass, which would be acknowledged before its durability is known.
             self.inner.check().await?;
         }
         let found = self.inner.durability();
@@ -98,7 +98,7 @@ impl GuardedStore {
         confirmed(&self.inner.connections(), || self.read(call())).await
     }
 
-    /// The same for an operation that is counted.
+    /// Like `read_twice`, and counts the operation.
     async fn read_counted<T: Send, C>(
         &self,
         operation: Option<Operation<'_>>,
@@ -134,7 +134,7 @@ impl GuardedStore {
     }
 }
 
-/// The attribute of the last position that was written or read. It is text, since it may not fit a signed number.
+/// The attribute of the last position that was written or read. It is a string, since it may not fit a signed number.
 const POSITION: &str = "ordersystem.log.position";
 
 fn position(position: Position) -> String {
@@ -276,7 +276,7 @@ impl EventStore for GuardedStore {
         self.read(self.inner.check_indexes()).await
     }
 
-    /// Bypasses the breaker: a store that cannot tell replies without a call, which says nothing about it.
+    /// Bypasses the breaker: a store that does not know replies without I/O, which gives no information about the backend.
     async fn missing_entries(&self) -> Result<Option<String>, StoreError> {
         self.inner.missing_entries().await
     }
@@ -323,7 +323,7 @@ impl EventStore for GuardedStore {
 }
 
 /// A message bus behind a circuit breaker. Its consumers bypass the breaker: they wait for messages for as long as necessary, and back off by
-/// themselves. So do dead letters: occasional reads for health and operators say nothing about publishing.
+/// themselves. So do dead letters: occasional reads for health and operators give no information about publishing.
 #[derive(Debug)]
 pub struct GuardedBus {
     inner: Arc<dyn MessageBus>,

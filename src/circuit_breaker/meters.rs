@@ -1,4 +1,4 @@
-//! What is counted of the event store and of leases, where calls to them pass.
+//! The metrics of the event store and of leases, counted where calls to them pass.
 //!
 //! The names of operations follow the conventions of OpenTelemetry for databases.
 
@@ -11,11 +11,11 @@ use crate::ports::{
     lease_store::LeaseError,
 };
 
-/// The kind of an operation that nobody waits for any more: it took too long, or its client has gone.
+/// The error type of an operation whose caller no longer waits: it took too long, or the client has gone.
 const CANCELLED: &str = "cancelled";
-/// The kinds of error of a read.
+/// The error types of a read.
 const READ_ERRORS: &[&str] = &["unavailable", "log_replaced", "corrupt", CANCELLED];
-/// The kinds of error of an append.
+/// The error types of an append.
 const APPEND_ERRORS: &[&str] = &[
     "conflict",
     "request_reused",
@@ -28,7 +28,7 @@ const APPEND_ERRORS: &[&str] = &[
     CANCELLED,
 ];
 
-/// The kind of an error; its text may have what a client has sent.
+/// The type of an error of an append. The text of the error may contain input of a client.
 pub fn append_error(error: &AppendError) -> &'static str {
     match error {
         AppendError::Conflict { .. } => "conflict",
@@ -40,7 +40,7 @@ pub fn append_error(error: &AppendError) -> &'static str {
     }
 }
 
-/// The same for a read.
+/// The type of an error of a read.
 pub fn store_error(error: &StoreError) -> &'static str {
     match error {
         StoreError::Unavailable(_) => "unavailable",
@@ -52,13 +52,13 @@ pub fn store_error(error: &StoreError) -> &'static str {
 /// The meters of one event store.
 #[derive(Debug)]
 pub struct StoreMeters {
-    /// Of appends.
+    /// Counts appends.
     pub append: OperationMeter,
-    /// Of look-ups of request ids.
+    /// Counts lookups of request ids.
     pub find_request: OperationMeter,
-    /// Of reads of one stream.
+    /// Counts reads of one stream.
     pub read_stream: OperationMeter,
-    /// Of reads of the log.
+    /// Counts reads of the log.
     pub read_log: OperationMeter,
     commit_events: Histogram,
     commit_bytes: Histogram,
@@ -109,7 +109,7 @@ impl OperationMeter {
     }
 }
 
-/// An operation, which is counted at its end.
+/// An operation in progress, counted when it ends.
 #[derive(Debug)]
 pub struct Operation<'a> {
     meter: &'a OperationMeter,
@@ -118,7 +118,7 @@ pub struct Operation<'a> {
 }
 
 impl Operation<'_> {
-    /// Ends it, with its error if it failed.
+    /// Ends the operation, with the type of its error if it failed.
     pub fn end(mut self, error: Option<&'static str>) {
         self.error = error;
     }
@@ -144,7 +144,7 @@ pub struct LeaseMeters {
 }
 
 impl LeaseMeters {
-    /// With the current recorder.
+    /// The meters, with the current recorder.
     #[must_use]
     pub fn new() -> Self {
         let outcome = |outcome| metrics::counter!("ordersystem_lease_renewals_total", "outcome" => outcome);
@@ -162,7 +162,7 @@ impl LeaseMeters {
     }
 }
 
-/// A renewal, which is counted at its end.
+/// A renewal in progress, counted when it ends.
 #[derive(Debug)]
 pub struct Renewal<'a> {
     meters: &'a LeaseMeters,
@@ -171,7 +171,7 @@ pub struct Renewal<'a> {
 }
 
 impl Renewal<'_> {
-    /// Ends it.
+    /// Ends the renewal.
     pub fn end<T>(mut self, outcome: &Result<T, LeaseError>) {
         self.outcome = match outcome {
             Ok(_) => &self.meters.renewed,

@@ -44,7 +44,7 @@ impl Default for BreakerOptions {
 pub enum BreakerState {
     /// Calls pass.
     Closed,
-    /// Some calls pass, as trials of the backend.
+    /// Some calls pass, to try the backend.
     HalfOpen,
     /// Calls are refused.
     Open,
@@ -147,7 +147,7 @@ impl CircuitBreaker {
         self.call_with(call, |_| true).await
     }
 
-    /// The same, but only errors for which `is_failure` returns true count as failures.
+    /// Like [`CircuitBreaker::call`], but only errors for which `is_failure` returns true count as failures.
     ///
     /// # Errors
     /// [`BreakerError`].
