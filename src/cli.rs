@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand, with its arguments and its run.
+//! The command line: one file for each subcommand, with its arguments and its run.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -37,7 +37,7 @@ pub use error::{CliError, Failure};
 pub use health::HealthCall;
 pub use keys::KeyCall;
 pub use log_level::LogLevelCall;
-pub use output::say;
+pub use output::print;
 pub use projections::RebuildCall;
 pub use verify::VerifyArgs;
 
@@ -71,7 +71,7 @@ pub enum Invocation {
 }
 
 impl Invocation {
-    /// Runs the command. The exit code is 0 or, where the answer of the command is no, 1.
+    /// Runs the command. The exit code is 0, or 1 if the answer of the command is no.
     ///
     /// # Errors
     /// One line for humans.
@@ -87,7 +87,7 @@ impl Invocation {
             Self::Copy(call) => copy::run(&call).await?,
             Self::Verify(call) if !verify::run(&call).await? => return Ok(ExitCode::FAILURE),
             Self::Verify(_) => {}
-            Self::PrintConfig(config) => say(&config.to_string())?,
+            Self::PrintConfig(config) => print(&config.to_string())?,
             Self::Completions(shell) => completions::run(shell, command())?,
             Self::Man(folder) => man::run(folder.as_deref(), command())?,
         }
@@ -174,7 +174,7 @@ impl ToolArgs {
     }
 }
 
-/// A setting that stands before a command for which it means nothing there.
+/// The error for a setting before a command to which it does not apply.
 fn misplaced(given: &str, matches: &ArgMatches) -> CliError {
     let (mut definition, mut matches, mut line) = (command(), matches, "ordersystem".to_owned());
     while let Some((name, below)) = matches.subcommand() {

@@ -6,7 +6,7 @@ use clap::{Args, ValueHint};
 
 use super::{
     error::{CliError, Failure},
-    output::say,
+    output::print,
     settings::{OfFolder, SettingFlags},
 };
 use crate::{
@@ -59,6 +59,6 @@ impl BackupCall {
     pub(super) fn run(self) -> Result<(), Failure> {
         let Self { data_dir, target } = self;
         let head = node::backup(&data_dir, &target)?;
-        Ok(say(&format!("{}: a copy of {} up to position {head}\n", target.display(), data_dir.display()))?)
+        Ok(print(&format!("{}: a copy of {} up to position {head}\n", target.display(), data_dir.display()))?)
     }
 }

@@ -3,7 +3,7 @@
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
-use super::{error::Failure, output::say};
+use super::{error::Failure, output::print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,5 +33,5 @@ impl CompletionsArgs {
 pub(super) fn run(shell: Shell, mut command: Command) -> Result<(), Failure> {
     let mut script = Vec::new();
     generate(shell, &mut command, "ordersystem", &mut script);
-    Ok(say(&String::from_utf8(script)?)?)
+    Ok(print(&String::from_utf8(script)?)?)
 }

@@ -10,7 +10,7 @@ use clap::{
 use super::{
     error::{CliError, Failure},
     logs::{BrokerFiles, log},
-    output::say,
+    output::print,
     progress::{Following, rate},
     signals::stop_on_signals,
 };
@@ -104,7 +104,7 @@ pub(super) async fn run(call: &CopyArgs) -> Result<(), Failure> {
     let copied = copied?;
     let rate = rate(copied.events, copied.took);
     let found = if copied.found > 0 { format!(", {} already present", copied.found) } else { String::new() };
-    say(&format!(
+    print(&format!(
         "{}: {} events in {} commits copied from {}{found}; {rate} events/s\n",
         call.to, copied.events, copied.commits, call.from
     ))?;

@@ -10,7 +10,7 @@ use tonic::Request;
 use super::{
     error::{CliError, Failure},
     node_client::{NodeChannel, Target},
-    output::say,
+    output::print,
     target::{MAX_TIMEOUT_MS, TargetArgs},
 };
 use crate::{
@@ -196,7 +196,7 @@ impl Node {
                 break;
             }
         }
-        Ok(say(&if json { json_lines(&letters)? } else { table(&letters) })?)
+        Ok(print(&if json { json_lines(&letters)? } else { table(&letters) })?)
     }
 
     async fn replay(&mut self, events: &[EventId]) -> Result<(), Failure> {
@@ -222,7 +222,7 @@ impl Node {
     }
 
     fn conclude(&self, done: &str, count: i32, named: usize) -> Result<(), Failure> {
-        say(&format!("{done}: {count}\n"))?;
+        print(&format!("{done}: {count}\n"))?;
         if usize::try_from(count).is_ok_and(|count| count >= named) {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use clap::{Args, value_parser};
 use super::{
     error::{CliError, Failure},
     node_client::Target,
-    output::say,
+    output::print,
     probe,
     target::{MAX_TIMEOUT_MS, TargetArgs},
 };
@@ -61,7 +61,7 @@ impl HealthCall {
     pub(super) async fn run(self) -> Result<(), Failure> {
         let Self { target, service, timeout_ms } = self;
         let is_serving = probe::check(&target, &service, timeout_ms).await?;
-        say(if is_serving { "SERVING\n" } else { "NOT_SERVING\n" })?;
+        print(if is_serving { "SERVING\n" } else { "NOT_SERVING\n" })?;
         if is_serving { Ok(()) } else { Err(format!("{} is not serving", target.address).into()) }
     }
 }

@@ -8,7 +8,7 @@ use strum::VariantArray as _;
 
 use super::{
     error::{CliError, Failure},
-    output::say,
+    output::print,
 };
 use crate::{
     domain::{
@@ -60,7 +60,7 @@ struct NewArgs {
     expires: Option<String>,
 }
 
-/// A key to be made.
+/// A key to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyCall {
     name: Actor,
@@ -81,7 +81,7 @@ impl KeysArgs {
         let name: Actor = visible::parse(&name).map_err(|rule| usage("NAME", rule.to_string()))?;
         let customer = customer.map(|id| visible::parse(&id)).transpose();
         let customer = customer.map_err(|rule| usage("--customer", rule.to_string()))?;
-        // The same rules as for the file.
+        // The same rules as in the identity file.
         file::principal(name.clone(), roles, customer.clone()).map_err(|why| usage("--role", why))?;
         if let Some(time) = &expires {
             file::instant(time).map_err(|why| usage("--expires", why))?;
@@ -94,15 +94,15 @@ impl KeyCall {
     /// Makes the key and prints it.
     ///
     /// # Errors
-    /// If the system has no random bytes, or standard output takes no more.
+    /// If the system has no random bytes, or standard output cannot be written.
     pub(super) fn run(self) -> Result<(), Failure> {
         let key = NewKey::draw()?;
-        Ok(say(&format!("{}\n\n{}", key.as_str(), self.entry(&key)))?)
+        Ok(print(&format!("{}\n\n{}", key.as_str(), self.entry(&key)))?)
     }
 
     /// The entry of the identity file.
     fn entry(&self, key: &NewKey) -> String {
-        // A text of JSON is one of TOML as well, as long as it has no control characters.
+        // A JSON string without control characters is a TOML string as well.
         let text = |text: &str| serde_json::Value::from(text).to_string();
         let roles: Vec<_> = self.roles.iter().map(|role| text(role.name())).collect();
         let mut entry = format!("[[api_keys]]\nname = {}\nroles = [{}]\n", text(&self.name), roles.join(", "));

@@ -8,7 +8,7 @@ use tonic::Request;
 use super::{
     error::{CliError, Failure},
     node_client::Target,
-    output::say,
+    output::print,
     target::{MAX_TIMEOUT_MS, TargetArgs},
 };
 use crate::{
@@ -54,7 +54,7 @@ pub(super) struct LogLevelArgs {
     target: TargetArgs,
 }
 
-/// A look at the log filter of a running service, or a change of it.
+/// A call that shows or changes the log filter of a running service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogLevelCall {
     /// The node, and how to reach it.
@@ -106,13 +106,13 @@ impl LogLevelCall {
             }
         };
         match answer {
-            Ok(level) => Ok(say(&text(&level.unwrap_or_default()))?),
+            Ok(level) => Ok(print(&text(&level.unwrap_or_default()))?),
             Err(status) => Err(target.why_failed(&status, timeout).await.into()),
         }
     }
 }
 
-/// The filter in effect and, where it is not the configured one, how long, and what comes then.
+/// The filter in effect; if it is not the configured one, also how long it applies, and the next filter.
 fn text(level: &LogLevel) -> String {
     let LogLevel { filter, configured_filter, reverts_at } = level;
     match reverts_at {

@@ -1,4 +1,4 @@
-//! The logs that `copy` and `verify` are given: addresses, prefixes, and files for their brokers.
+//! The logs named by the arguments of `copy` and `verify`: addresses, prefixes, and files for their brokers.
 
 use std::path::PathBuf;
 

@@ -8,7 +8,7 @@ use std::{
 use clap::{Args, Command, ValueHint};
 use clap_mangen::Man;
 
-use super::{error::Failure, output::say};
+use super::{error::Failure, output::print};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -36,7 +36,7 @@ pub(super) fn run(output_dir: Option<&Path>, command: Command) -> Result<(), Fai
     let Some(folder) = output_dir else {
         let mut page = Vec::new();
         Man::new(command).render(&mut page)?;
-        return Ok(say(&String::from_utf8(page)?)?);
+        return Ok(print(&String::from_utf8(page)?)?);
     };
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     fs::create_dir_all(folder).map_err(failed)?;

@@ -32,7 +32,7 @@ use tonic::{
 use tower::service_fn;
 
 use crate::{
-    server::tls::{certificate_in_words, certificates, check_period, is_mistrust, private_key, provider, roots},
+    server::tls::{certificates, check_period, describe_certificate_error, is_mistrust, private_key, provider, roots},
     settings::secrets,
 };
 
@@ -58,8 +58,8 @@ impl Credentials {
 /// The permission bits that let another user read or change a file.
 const OTHERS: u32 = 0o077;
 
-/// Says on standard error that other users may read the key in `file`. The command is carried out: secrets that containers mount are readable by all
-/// users of the container.
+/// Warns on standard error if other users may read the key in `file`. The command is executed nevertheless: secrets mounted into a container are
+/// readable by all of its users.
 fn warn_if_exposed(file: &Path) {
     let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode() & 0o7777);
     if mode & OTHERS != 0 {
@@ -141,7 +141,7 @@ impl Target {
             why if self.tls.is_some() && why.contains("InvalidContentType") => {
                 format!("{address} does not speak TLS: omit --ca, --cert and --key")
             }
-            why => format!("{address} is unreachable: {}", tls_in_words(&error).unwrap_or(why)),
+            why => format!("{address} is unreachable: {}", describe_tls_error(&error).unwrap_or(why)),
         })?;
         Ok(InterceptedService::new(channel, credentials))
     }
@@ -163,7 +163,7 @@ impl Target {
         // The library only reports "transport error".
         let why = source.map_or_else(
             || status.message().to_owned(),
-            |source| tls_in_words(source).unwrap_or_else(|| innermost(source)),
+            |source| describe_tls_error(source).unwrap_or_else(|| innermost(source)),
         );
         format!("{address}: {why}")
     }
@@ -198,8 +198,8 @@ async fn tls_stream(
 }
 
 impl ClientTls {
-    /// Why the node at `address` closes a connection after the handshake: for lack of an accepted client certificate. Its alert arrives after the
-    /// handshake, when the HTTP/2 client no longer reports it.
+    /// Why the node at `address` closes a connection after the handshake: because there was no client certificate that it accepts. Its alert arrives
+    /// after the handshake, when the HTTP/2 client no longer reports it.
     async fn refused_at(&self, address: &str, timeout: Duration) -> Option<String> {
         let (config, name) = (Arc::new(self.config().ok()?), self.name(address).ok()?);
         let handshake = async {
@@ -358,7 +358,7 @@ impl ServerCertVerifier for Pinned {
 }
 
 /// A description of the certificate error, if there was one.
-fn tls_in_words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+fn describe_tls_error(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut error = Some(error);
     while let Some(now) = error {
         let inner = now.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
@@ -372,7 +372,7 @@ fn tls_in_words(error: &(dyn std::error::Error + 'static)) -> Option<String> {
 }
 
 fn not_accepted(why: &CertificateError) -> String {
-    format!("its certificate is not accepted: {}", certificate_in_words(why))
+    format!("its certificate is not accepted: {}", describe_certificate_error(why))
 }
 
 /// The root cause: the library only reports "transport error".

@@ -2,11 +2,11 @@
 
 use std::io::{self, ErrorKind, Write as _};
 
-/// Prints to standard output. It is not an error that its reader has closed it, as `| head` does.
+/// Prints to standard output. A reader that has closed its end, as `| head` does, is not an error.
 ///
 /// # Errors
 /// If standard output accepts no more, such as a full disk.
-pub fn say(text: &str) -> io::Result<()> {
+pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),

@@ -17,7 +17,7 @@ const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval at which a meter is read.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// How far the work is.
+/// The progress of the work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
     /// The current phase: what has been done to the events, such as "copied".
@@ -26,7 +26,7 @@ pub(super) struct Reading {
     pub(super) done: u64,
     /// About how many there are.
     pub(super) total: u64,
-    /// Events a second.
+    /// Events per second.
     pub(super) rate: u64,
     /// The remaining time, or the last step; `None` if unknown.
     pub(super) left: Option<String>,
@@ -66,7 +66,7 @@ impl Progress {
 
     fn on(target: ProgressDrawTarget) -> Self {
         let bar = ProgressBar::with_draw_target(Some(0), target);
-        // The template is constant; the test of the bar would show if it were not one.
+        // The template is constant; a test of the bar would find an invalid one.
         if let Ok(style) = ProgressStyle::with_template("[{bar:30}] {percent:>3} %  {msg}") {
             bar.set_style(style.progress_chars("#-"));
         }
@@ -88,12 +88,12 @@ impl Progress {
         }
     }
 
-    /// Says `text` once, above the bar.
+    /// Prints `text` once, above the bar.
     pub(super) fn note(&self, text: &str) {
         self.suspended(|| eprint(text));
     }
 
-    /// Runs `print`, which may write to the terminal, while the bar is not there.
+    /// Runs `print`, which may write to the terminal, while the bar is hidden.
     pub(super) fn suspended<T>(&self, print: impl FnOnce() -> T) -> T {
         self.bar.suspend(print)
     }
@@ -104,7 +104,7 @@ impl Progress {
     }
 }
 
-/// Writes a line to standard error. That it is closed does not matter: the work continues.
+/// Writes a line to standard error. A closed standard error does not matter: the work continues.
 fn eprint(line: impl fmt::Display) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stderr(), "{line}");
@@ -123,7 +123,7 @@ impl Following {
         Self { progress, task }
     }
 
-    /// The display, for other output.
+    /// The display, to print other output.
     pub(super) fn progress(&self) -> &Progress {
         &self.progress
     }

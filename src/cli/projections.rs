@@ -8,7 +8,7 @@ use tokio::time::timeout;
 use super::{
     error::{CliError, Failure},
     node_client::Target,
-    output::say,
+    output::print,
     progress::{Progress, Reading, seconds_left},
     target::{MAX_TIMEOUT_MS, TargetArgs},
 };
@@ -105,7 +105,7 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
     };
     progress.end();
     let state = end?;
-    Ok(say(&format!("rebuilt: {} events, {:.0} a second\n", state.events, state.events_per_second))?)
+    Ok(print(&format!("rebuilt: {} events, {:.0} a second\n", state.events, state.events_per_second))?)
 }
 
 fn reading(state: &RebuildProjectionsResponse) -> Reading {

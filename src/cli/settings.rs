@@ -1,4 +1,4 @@
-//! The flags of the settings, made from their table.
+//! The flags of the settings, derived from their table.
 
 use std::{ffi::OsString, marker::PhantomData, path::PathBuf};
 
@@ -18,17 +18,17 @@ use crate::{
 
 /// How a command shows the flags of the settings.
 pub(super) trait View {
-    /// The flag as the command has it.
+    /// The flag in the form of this command.
     fn of(flag: Arg) -> Arg;
 }
 
-/// Of a node: all are shown, and `-h` has the common ones.
+/// The flags of a node: all are shown, and `-h` shows the common ones.
 pub(super) struct OfNode;
 
-/// Of a command that asks a node: they are accepted, since they say where the node of the same configuration listens.
+/// The flags of a command that calls a node: they are accepted, since they determine where the node of the same configuration listens.
 pub(super) struct OfTarget;
 
-/// Of a command on a data folder: only the settings that name the folder are shown.
+/// The flags of a command on a data folder: only the settings that name the folder are shown.
 pub(super) struct OfFolder;
 
 impl View for OfNode {
@@ -50,7 +50,7 @@ impl View for OfFolder {
     }
 }
 
-/// The settings that a command line gives.
+/// The settings given on a command line.
 pub(super) struct SettingFlags<V> {
     pub(super) values: FlagValues,
     view: PhantomData<V>,
@@ -115,7 +115,7 @@ fn flag(setting: &'static Setting) -> Arg {
 fn help(setting: &Setting) -> String {
     match setting.default {
         None | Some("") => setting.help.to_owned(),
-        // A switch is off unless it is given.
+        // A switch that is not given is off.
         Some(_) if matches!(setting.kind, Kind::Flag) => setting.help.to_owned(),
         Some(default) => format!("{} [default: {default}]", setting.help),
     }

@@ -1,4 +1,4 @@
-//! How a signal stops a command, or has a node read its configuration again.
+//! Signals: they stop a command, or make a node read its configuration again.
 
 use std::io::{IsTerminal as _, stderr};
 
@@ -34,8 +34,8 @@ pub(super) fn stop_on_signals() -> std::io::Result<CancellationToken> {
     Ok(shutdown)
 }
 
-/// On each SIGHUP reads the configuration again, and uses its log level. A terminal sends the same signal when it is closed: then `shutdown` is
-/// cancelled.
+/// Reads the configuration again on each SIGHUP, and uses its log level. A terminal sends the same signal when it is closed; `shutdown` is cancelled
+/// then.
 ///
 /// # Errors
 /// If the handler cannot be installed.
@@ -52,7 +52,7 @@ pub(super) fn read_again_on_hangup(
                 shutdown.cancel();
                 return;
             }
-            // The file may be on a volume that answers slowly.
+            // The file may be on a slow volume.
             let (config, logs) = (config.clone(), logs.clone());
             let _ = tokio::task::spawn_blocking(move || read_again(&config, &logs)).await;
         }

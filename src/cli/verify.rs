@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     error::{CliError, Failure},
     logs::{BrokerFiles, log},
-    output::say,
+    output::print,
     progress::Following,
 };
 use crate::{
@@ -90,7 +90,7 @@ pub(super) async fn run(call: &VerifyArgs) -> Result<bool, Failure> {
     let mut unsaid: Option<io::Error> = None;
     let report = |finding: Finding| {
         let line = if call.json { json_line(&finding) } else { text_line(&finding) };
-        if let Err(error) = shown.progress().suspended(|| say(&line)) {
+        if let Err(error) = shown.progress().suspended(|| print(&line)) {
             unsaid.get_or_insert(error);
         }
     };
@@ -103,7 +103,7 @@ pub(super) async fn run(call: &VerifyArgs) -> Result<bool, Failure> {
     if let Some(error) = unsaid {
         return Err(error.into());
     }
-    say(&result_line(call, &looked))?;
+    print(&result_line(call, &looked))?;
     Ok(looked.findings == 0)
 }
 
@@ -114,7 +114,7 @@ async fn audit(
     meter: &Meter,
     mut report: impl FnMut(Finding) + Send,
 ) -> Result<Checked, Failure> {
-    // Read before the log, which is then further.
+    // Read before the log, which then reaches at least as far.
     let rows = stored_rows(&call.log).await?;
     let mut looked = log_tools::audit(log, meter, &mut report).await?;
     if let Some(rows) = rows {
