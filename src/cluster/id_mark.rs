@@ -42,7 +42,7 @@ impl LeasedMark {
         Self { checkpoints, claim: Arc::default(), closed_at_ms: Arc::default(), runtime: Handle::current() }
     }
 
-    /// From now on the mark is saved under `claim`, or not at all.
+    /// Saves the mark under `claim` from now on; without one, not at all.
     pub(super) fn set_claim(&self, claim: Option<Claim>) {
         *self.claim.lock() = claim;
     }

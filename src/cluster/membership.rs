@@ -40,7 +40,7 @@ pub struct MembershipDeps {
     pub ids: Arc<IdGenerator>,
     /// The mark of those ids.
     pub mark: LeasedMark,
-    /// The marks that a node without a lease has left in this node's folder, if it has one.
+    /// The marks left in this node's folder, if it has one, by a node without a lease.
     pub left_marks: Option<FolderMarks>,
     /// The clock that the mark refers to.
     pub clock: Arc<dyn Clock>,
@@ -114,7 +114,7 @@ impl MembershipStatus {
     }
 }
 
-/// Makes a node a member of those that use a log.
+/// Makes a node a member of the nodes that use a log.
 #[derive(Debug)]
 pub struct Membership {
     parts: MembershipDeps,
@@ -264,16 +264,16 @@ impl Membership {
         u64::try_from(self.parts.clock.now_micros() / 1_000).unwrap_or(0)
     }
 
-    /// Lets ids be issued under a worker number, after all that a previous owner may have issued.
+    /// Allows ids to be issued under a worker number, after all those that a previous owner may have issued.
     async fn issue_as(&self, identity: NodeIdentity, fencing_token: u64) -> Result<(), JoinError> {
         let mark = self.mark_of(identity).await?;
         let past_borrowed = self.now_unix_ms() + MAX_BORROW_MS + 1;
         let from_ms = mark.map_or(past_borrowed, |mark| mark.max(past_borrowed));
         let claim = Claim { checkpoint: mark_checkpoint(identity), fencing_token };
         let (ids, leased_mark) = (Arc::clone(&self.parts.ids), self.parts.mark.clone());
-        // The mark may be on its way to a store that does not answer, and a thread of the runtime that waited for it would not carry the answer.
+        // A store that does not answer may be saving the mark. A thread of the runtime that waited for it could not receive the answer.
         let advanced = tokio::task::spawn_blocking(move || {
-            // Without a claim, until the generator has left the former number: a mark of that one is not stored as a mark of this one.
+            // Without a claim until the generator has left the previous number: a mark of that number must not be stored as one of this number.
             leased_mark.set_claim(None);
             ids.rebase(identity, from_ms);
             leased_mark.set_claim(Some(claim));

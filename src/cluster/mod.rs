@@ -1,12 +1,12 @@
 //! The nodes that use one log, whether or not they are configured to know of each other (`--cluster`).
 //!
-//! No guarantee about orders depends on this module: the log arbitrates all appends, from any node. This module keeps nodes apart where they must
-//! differ, and makes them visible to each other. It is for every node on a log that others can use, since a node cannot tell whether others do:
+//! No guarantee about orders depends on this module: the log arbitrates all appends, from any node. This module ensures that nodes differ where they
+//! must, and makes them visible to each other. Every node uses it whose log others can use, since a node cannot tell whether others do:
 //!
 //! - **Names.** A node owns the lease `node-<its name>`: two nodes of one name would take work from each other.
 //! - **Worker numbers.** A node owns the lease `worker-<datacenter>-<worker>`, and with it a part of all ids. A mark in the checkpoint store bounds
 //!   the ids of that part that may have been issued; it is saved ahead of use and fenced by the lease, and the next owner starts past it. So no id is
-//!   issued twice, even by a node that was paused past its lease and resumes in the belief that it holds it. A number whose mark lies ahead of the
+//!   issued twice, even by a node that was paused past its lease and resumes in the belief that it holds it. A number whose mark is ahead of the
 //!   clock, because some clock was ahead once, is skipped.
 //! - **Positions.** A node saves how far it has followed the log under `position-<datacenter>-<worker>`.
 //!
@@ -28,10 +28,10 @@ use data_encoding::BASE32_NOPAD;
 
 use crate::id_generator::NodeIdentity;
 
-/// The most nodes of a cluster: as many as a datacenter has worker numbers.
+/// The maximum number of nodes of a cluster: the number of worker numbers of a datacenter.
 pub const MAX_NODES: u8 = 32;
 
-/// The lease of a node's name. Leases take fewer characters than names of nodes.
+/// The lease of a node's name. A lease name is limited to fewer kinds of characters than a node name.
 fn name_lease(name: &str) -> String {
     format!("node-{}", BASE32_NOPAD.encode(name.as_bytes()))
 }

@@ -1,4 +1,4 @@
-//! Which process has a node's name, and whether it has certainly ended.
+//! Identifies the process that holds a node's name, and determines whether it has certainly ended.
 //!
 //! A node that was killed leaves its leases behind. A node that can verify that the process is gone need not wait for them to expire. That is
 //! possible only from the same running kernel, the same process and time namespaces and by the same user: process numbers mean something else in

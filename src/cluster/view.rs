@@ -70,7 +70,7 @@ pub struct ClusterReaderDeps {
     pub ids: Arc<IdGenerator>,
     /// The position of this node.
     pub progress: ProjectionProgress,
-    /// Who has led what.
+    /// The leaders of single-owner work.
     pub owners: Arc<Owners>,
     /// The names of the roles in the leases of the log and of the bus.
     pub roles: (Vec<String>, Vec<String>),

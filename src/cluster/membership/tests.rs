@@ -111,7 +111,7 @@ fn worker_of(node: &Node) -> u8 {
 
 const DAY_MS: i64 = 86_400_000;
 
-/// Saves a mark of a worker number that lies ahead of the clock at the start.
+/// Saves a mark of a worker number that is ahead of the clock at the start.
 async fn mark_ahead(checkpoints: &MemoryCheckpointStore, worker: u8, by_ms: i64) {
     let unix_ms = u64::try_from(START_MICROS / 1_000 + by_ms).unwrap();
     let identity = NodeIdentity::new(1, worker).unwrap();
@@ -230,7 +230,7 @@ async fn the_mark_of_a_folder_counts_where_it_is_further_than_the_stored_one() {
 async fn an_orderly_leave_lowers_the_mark_so_that_the_next_start_need_not_wait() {
     let (leases, checkpoints) = stores();
     let mut issued = Vec::new();
-    // Faster than the clock can catch up with marks that lie ahead of it.
+    // Faster than the clock can catch up with marks ahead of it.
     for _ in 0..10 {
         let one = node("one", &leases, &checkpoints, START_MICROS / 1_000 - now_of(&issued));
         one.membership.join().await.unwrap();
@@ -341,7 +341,7 @@ impl CheckpointStore for HeldStore {
 
 #[test]
 fn a_node_that_rejoins_while_its_mark_is_on_its_way_to_a_silent_store_still_answers() {
-    // One thread carries all calls of the node: waiting for the store on it would wait for itself.
+    // One thread serves all calls of the node: if it blocked on the store, it would wait for itself.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (answers, answered) = std::sync::mpsc::channel();
     runtime.spawn(async move {
