@@ -78,7 +78,7 @@ pub fn encode(event: &OrderEvent, record: Record<'_>) -> Bytes {
     wire.optional_text(9, on_behalf_of);
     wire.text(10, traceparent.unwrap_or_default());
     write_change(&mut wire, &event.change);
-    // The log keeps it for long, so it keeps no spare room.
+    // The log keeps it for a long time, so spare room is released.
     wire.into_bytes().into_boxed_slice().into()
 }
 
@@ -104,7 +104,7 @@ fn write_change(wire: &mut MessageWriter, change: &Change) {
     }
 }
 
-/// An item of an order, of an event and of a reply alike: their messages have the same fields.
+/// Writes an item of an order, for an event or a reply: their messages have the same fields.
 pub fn write_item(wire: &mut MessageWriter, item: &Item) {
     wire.text(1, &item.product_id);
     wire.optional_text(2, item.name.as_ref());

@@ -42,7 +42,7 @@ impl Digits {
             bytes[start..start + 2].copy_from_slice(&pair((rest % 100).to_le_bytes()[0]));
             rest /= 100;
         }
-        // One digit is left, unless the number had an even number of them.
+        // One digit is left if the number has an odd number of digits.
         if rest > 0 || number == 0 {
             start -= 1;
             bytes[start] = pair(rest.to_le_bytes()[0])[1];

@@ -1,4 +1,4 @@
-//! The common fields of a stored event, read where they are: nothing is copied, and the change is not decoded.
+//! The common fields of a stored event, read in place: nothing is copied, and the change is not decoded.
 
 use prost::{
     Message as _,

@@ -1,19 +1,19 @@
-//! The idempotency keys of identified callers, as the event store knows them.
+//! The idempotency keys of identified callers, in the form used by the event store.
 
 use data_encoding::HEXLOWER;
 use ring::digest;
 
-/// The part of the hash of a caller in its keys, in bytes: nobody can choose a name with the hash of another one.
+/// The part of the hash of a caller in its keys, in bytes: no one can choose a name with the hash of another one.
 const HASH_BYTES: usize = 16;
-/// Separates the name and the customer id in the hashed text. No text in UTF-8 has this byte, so no name alone is hashed to the same.
+/// Separates the name and the customer id in the hashed text. UTF-8 text never contains this byte, so no name alone has the same hash.
 const BEFORE_CUSTOMER: u8 = 0xFF;
 
 /// The key of the request `id` of the caller with the verified name `caller`: a hash, a space, and the id. Stored: never changed.
 ///
 /// `customer` is given for a caller that may change the orders of this customer only: callers of one name and two customers have different keys.
 ///
-/// The id of a client has no space, so such a key is never one that a caller without identity uses. It has at most 161 visible ASCII characters and
-/// spaces: 32 of the hash, the space, and the 128 of the id.
+/// The id of a client has no space, so a caller without identity never uses such a key. It has at most 161 visible ASCII characters and spaces: 32 of
+/// the hash, the space, and the 128 of the id.
 #[must_use]
 pub fn request_id_of_caller(caller: &str, customer: Option<&str>, id: &str) -> String {
     let mut hashed = digest::Context::new(&digest::SHA256);

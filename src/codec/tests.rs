@@ -193,7 +193,7 @@ fn times_outside_the_years_1_to_9999_are_refused() {
     assert_eq!(timestamp_from_proto(&timestamp_to_proto(at)), Some(at));
 }
 
-/// Every kind and status of the protos, by name and number: one that is added there and missing here would stop the log followers.
+/// Every kind and status of the protos, by name and number: one that is in the protos and missing here would stop the log followers.
 #[test]
 fn the_domain_knows_every_kind_and_status_of_the_protos() {
     let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
@@ -229,7 +229,7 @@ fn a_trace_context_adds_one_field_and_events_without_one_are_unchanged() {
         assert_eq!(EventHeader::read(&with).unwrap().traceparent(), Some(traceparent));
         assert_eq!((decode(&with), decode(&without)), (Ok(event.clone()), Ok(event)));
     }
-    // Written before there were contexts.
+    // Written before events had trace contexts.
     let old = Bytes::from_static(CREATED_VERSION_2);
     let message = decode_message(&old).unwrap();
     assert_eq!((message.traceparent.as_str(), message.encode_to_vec()), ("", old.to_vec()));

@@ -35,13 +35,13 @@ impl MessageWriter {
         self.0.len()
     }
 
-    /// A message of a gRPC body: not compressed, with its length before it.
+    /// Writes a message of a gRPC body: not compressed, with its length before it.
     pub fn framed(&mut self, write: impl FnOnce(&mut Self)) {
         let start = self.0.len();
         self.0.extend_from_slice(&[0; FRAME_HEADER_BYTES]);
         write(self);
         let length = self.0.len() - start - FRAME_HEADER_BYTES;
-        // No message of this service is nearly as long as the length has room for.
+        // No message of this service comes close to the maximum of the length.
         let length = u32::try_from(length).unwrap_or(u32::MAX);
         self.0[start + 1..start + FRAME_HEADER_BYTES].copy_from_slice(&length.to_be_bytes());
     }
@@ -52,7 +52,7 @@ impl MessageWriter {
         self.0
     }
 
-    /// A text; left out if it is empty, as proto3 has it. The same holds for numbers that are 0.
+    /// Writes a text; left out if it is empty, as proto3 requires. The same applies to numbers that are 0.
     pub fn text(&mut self, field: u32, text: impl AsRef<[u8]>) {
         let text = text.as_ref();
         if !text.is_empty() {
@@ -60,26 +60,26 @@ impl MessageWriter {
         }
     }
 
-    /// A message that is encoded already.
+    /// Writes a message that is already encoded.
     pub fn encoded(&mut self, field: u32, message: &[u8]) {
         self.key(field, WireType::LengthDelimited);
         self.varint(message.len() as u64);
         self.0.extend_from_slice(message);
     }
 
-    /// A text that may be absent.
+    /// Writes a text that may be absent.
     pub fn optional_text<R: TextRule>(&mut self, field: u32, text: Option<&Text<R>>) {
         if let Some(text) = text {
             self.text(field, text);
         }
     }
 
-    /// The id of an order, as text.
+    /// Writes the id of an order, as text.
     pub fn order_id(&mut self, field: u32, id: OrderId) {
         self.text(field, Digits::of(id.get()));
     }
 
-    /// The id of an event: those of its order and its revision, as text.
+    /// Writes the id of an event, as text: its order and its revision.
     pub fn event_id(&mut self, field: u32, order: OrderId, revision: u64) {
         self.message(field, |wire| {
             wire.0.extend_from_slice(Digits::of(order.get()).as_ref());
@@ -88,7 +88,7 @@ impl MessageWriter {
         });
     }
 
-    /// A number of any signed type whose wire type is a plain varint.
+    /// Writes a number of any signed type whose wire type is a plain varint.
     #[allow(clippy::cast_sign_loss, reason = "the wire has the two's complement")]
     pub fn number(&mut self, field: u32, number: i64) {
         if number != 0 {
@@ -97,11 +97,11 @@ impl MessageWriter {
         }
     }
 
-    /// A message that is present, even if `write` adds nothing to it.
+    /// Writes a message, even if `write` adds nothing to it.
     pub fn message(&mut self, field: u32, write: impl FnOnce(&mut Self)) {
         self.key(field, WireType::LengthDelimited);
         let start = self.0.len();
-        // Most messages are short, so that their length fits the byte that is reserved for it.
+        // Most messages are short: their length fits the byte that is reserved for it.
         self.0.push(0);
         write(self);
         let length = self.0.len() - start - 1;
@@ -116,7 +116,7 @@ impl MessageWriter {
         self.varint((u64::from(field) << 3) | wire_type as u64);
     }
 
-    /// Inlined where most numbers take one byte: the keys and lengths of a message are as many as its values.
+    /// Inlined, since most numbers take one byte: a message has as many keys and lengths as values.
     #[inline]
     fn varint(&mut self, number: u64) {
         let mut rest = number;
@@ -127,7 +127,7 @@ impl MessageWriter {
         self.0.push(rest.to_le_bytes()[0]);
     }
 
-    /// An amount as `google.type.Money`.
+    /// Writes an amount as `google.type.Money`.
     pub fn money(&mut self, field: u32, money: Money) {
         let (units, nanos) = money.units_and_nanos();
         self.message(field, |wire| {
@@ -137,7 +137,7 @@ impl MessageWriter {
         });
     }
 
-    /// A time as `google.protobuf.Timestamp`.
+    /// Writes a time as `google.protobuf.Timestamp`.
     pub fn time(&mut self, field: u32, at: Timestamp) {
         let prost_types::Timestamp { seconds, nanos } = super::timestamp_to_proto(at);
         self.message(field, |wire| {
