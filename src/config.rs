@@ -43,7 +43,7 @@ impl Config {
         build(Arc::new(Origin::new(flags, env)))
     }
 
-    /// The same from the same flags and environment, with the file as it is now.
+    /// The configuration from the same flags and environment, with the current content of the file.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -51,7 +51,7 @@ impl Config {
         build(Arc::clone(&self.origin))
     }
 
-    /// The settings that `other` has otherwise. A changed password is not told.
+    /// The settings whose values differ in `other`. A changed password is not reported.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let rows = self.effective.iter().zip(&other.effective);

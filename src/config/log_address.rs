@@ -170,7 +170,7 @@ impl LogRef {
         Ok(Self { address, prefix, files: BTreeMap::new() })
     }
 
-    /// Whether the file of the setting `key` is for this log: a secret is for an address that has none.
+    /// Whether the file of the setting `key` applies to this log: a secret applies to an address without one.
     #[must_use]
     pub fn takes(&self, key: &str) -> bool {
         match &self.address {
@@ -179,7 +179,7 @@ impl LogRef {
         }
     }
 
-    /// Adds the files that `named` returns for the settings of the log's backend, and the secret that is in one of them unless the address has one.
+    /// Adds the files that `named` returns for the settings of the log's backend and, unless the address has a secret, the secret in one of them.
     ///
     /// # Errors
     /// The setting whose file is unusable, and the reason.

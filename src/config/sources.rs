@@ -57,14 +57,14 @@ impl FlagValues {
     }
 }
 
-/// What a configuration is built from, apart from the text of its file.
+/// The sources of a configuration, apart from the text of its file.
 #[derive(Default)]
 pub(super) struct Origin {
     flags: FlagValues,
     env: Vec<Variable>,
 }
 
-/// Shows neither flags nor variables: they may have passwords.
+/// Shows neither flags nor variables: they may contain passwords.
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Origin").finish_non_exhaustive()
@@ -72,7 +72,7 @@ impl fmt::Debug for Origin {
 }
 
 impl Origin {
-    /// These flags, and those of the variables that may concern this program.
+    /// The origin with these flags, and with the variables that may concern this program.
     pub(super) fn new(flags: &FlagValues, env: impl IntoIterator<Item = Variable>) -> Self {
         let concerns = |name: &str| name.starts_with(ENV_PREFIX) || name == OTLP_ENDPOINT.0;
         let env = env.into_iter().filter(|(name, _)| concerns(&name.to_string_lossy()));

@@ -57,12 +57,12 @@ pub struct Config {
 pub struct ConfiguredBackend {
     /// Its description.
     pub descriptor: &'static Descriptor,
-    /// What opens it.
+    /// Its settings, which open it.
     pub backend: Arc<dyn Backend>,
 }
 
 impl Config {
-    /// The address of the log's server, for humans; `None` if there is none.
+    /// The address of the log's server, for humans; `None` if the log is not on a server.
     #[must_use]
     pub fn store_server(&self) -> Option<String> {
         let store = self.backends.iter().find(|backend| backend.descriptor == self.persistence)?;
@@ -125,7 +125,7 @@ pub struct BreakerConfig {
 pub enum EventFormat {
     /// `catga.events.v1.OrderEvent` as stored.
     Protobuf,
-    /// The same as JSON.
+    /// The same event as JSON.
     Json,
 }
 

@@ -80,7 +80,7 @@ impl Setting {
         Self { key, kind, default: None, appsettings_key: None, help, is_common: false }
     }
 
-    /// The same setting, which the samples' `appsettings.json` has under `key`.
+    /// The same setting, also read from `key` in the samples' `appsettings.json`.
     #[must_use]
     pub const fn or_appsettings(mut self, key: &'static str) -> Self {
         self.appsettings_key = Some(key);

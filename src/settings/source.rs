@@ -1,4 +1,4 @@
-//! Where a value comes from.
+//! The sources of values.
 
 use std::{fmt, path::PathBuf};
 

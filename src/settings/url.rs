@@ -7,7 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 /// The form of a broker's addresses: `host[:port]` or `scheme://[user:password@]host[:port][/…]`, perhaps several hosts, comma separated.
 #[derive(Debug)]
 pub struct UrlForm {
-    /// The schemes. The first one is meant where there is none.
+    /// The schemes. The first one is the default.
     pub schemes: &'static [&'static str],
     /// The only option that is accepted after a `?`. Others may be passwords, and would be ignored.
     pub option: Option<&'static str>,

@@ -113,7 +113,7 @@ impl Values {
         self.raws.get(key).map(|raw| PathBuf::from(&raw.value))
     }
 
-    /// The files that those of `settings` name that are set.
+    /// The files named by those `settings` that have a value.
     #[must_use]
     pub fn files(&self, settings: &[Setting]) -> BTreeMap<&'static str, PathBuf> {
         let files = settings.iter().filter(|setting| matches!(setting.kind, Kind::File));
