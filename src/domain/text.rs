@@ -123,14 +123,14 @@ impl<R: TextRule> Text<R> {
 }
 
 impl<R> Text<R> {
-    /// Its length in bytes. Unlike that of [`Text::as_str`] it needs no look at the text.
+    /// Its length in bytes. Unlike the length of [`Text::as_str`], it is known without reading the text.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         self.value.as_bytes().len()
     }
 }
 
-/// The text for writers of bytes, which need no proof that it is UTF-8.
+/// The text as bytes, without a check that it is UTF-8.
 impl<R> AsRef<[u8]> for Text<R> {
     fn as_ref(&self) -> &[u8] {
         self.value.as_bytes()

@@ -40,7 +40,7 @@ pub const FORMAT: [(u32, u32); 25] = [
 pub const INVISIBLE: [(u32, u32); 5] =
     [(0x180B, 0x180D), (0x180F, 0x180F), (0x2800, 0x2800), (0xFE00, 0xFE0F), (0xE_0100, 0xE_01EF)];
 
-/// They control the joining of letters in some scripts, and the combination of emoji.
+/// Joiners, which control the joining of letters in some scripts, and the combination of emoji.
 const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
 
 fn is_in(table: &[(u32, u32)], character: char) -> bool {
@@ -79,7 +79,7 @@ pub fn check(text: &str) -> Result<(), TextError> {
 /// Parses text that is not deceptive.
 ///
 /// # Errors
-/// The first rule that it breaks.
+/// The first violated rule.
 pub fn parse<R: TextRule>(text: &str) -> Result<Text<R>, TextError> {
     let parsed = Text::parse(text)?;
     check(text)?;

@@ -12,7 +12,7 @@ use crate::domain::{
 pub struct OrderCommand {
     /// The order; for [`Action::Create`] the id of the new order.
     pub order_id: OrderId,
-    /// When the command was given.
+    /// The time of the command.
     pub at: Timestamp,
     /// The action.
     pub action: Action,
