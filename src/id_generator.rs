@@ -1,4 +1,4 @@
-//! Snowflake ids: unique over nodes and restarts, growing on each node, 4 096 000 a second and node at most.
+//! Snowflake ids: unique over nodes and restarts, growing on each node, at most 4 096 000 per second and node.
 //!
 //! ```text
 //!  63 bits:  41 ms since 2024-01-01T00:00:00Z | 5 datacenter | 5 worker | 12 sequence
@@ -47,7 +47,7 @@ use layout::{EPOCH_UNIX_MICROS, MAX_MS, SEQUENCE_BITS, SEQUENCE_MASK};
 pub const MAX_BORROW_MS: u64 = 2;
 /// How far ids may be ahead of a clock that stepped back, in milliseconds, before the generator refuses.
 pub const MAX_CLOCK_LEAD_MS: u64 = 5_000;
-/// The most ids of one reservation by the batch functions: a quarter of a millisecond, so that batches share it fairly.
+/// The maximum number of ids in one reservation of the batch functions: a quarter of a millisecond, so that batches share it fairly.
 pub const MAX_RUN: u32 = 1_024;
 /// How long one call waits for a free slot, in milliseconds, before it fails with [`IdError::Saturated`].
 pub const MAX_WAIT_MS: u64 = 250;
@@ -179,7 +179,7 @@ impl IdGenerator {
         NodeIdentity::from_number(self.node.load(Ordering::Acquire))
     }
 
-    /// How many milliseconds the next id is ahead of the clock, if that is more than the allowed lead: no id is issued now.
+    /// How many milliseconds the next id is ahead of the clock, if that exceeds the allowed lead, so that no id is issued now.
     #[must_use]
     pub fn is_ahead_by_ms(&self) -> Option<u64> {
         let next = self.next.load(Ordering::Acquire);
@@ -187,9 +187,9 @@ impl IdGenerator {
         (next != CLOSED && lead_ms > MAX_CLOCK_LEAD_MS).then_some(lead_ms)
     }
 
-    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all that was ever issued as that node, by this generator
-    /// too if it used another node in the meantime. With a mark, which must already be that node's, nothing is issued until
-    /// [`IdGenerator::advance_mark`] has stored one. A closed generator stays closed.
+    /// Issues ids as `node` from now on, none of them before `from_unix_ms`, which is past all ids ever issued as that node, by this generator too if
+    /// it used another node in the meantime. With a mark, which must already be that node's, nothing is issued until [`IdGenerator::advance_mark`]
+    /// has stored one. A closed generator stays closed.
     ///
     /// It blocks while a mark is being stored: must be called where blocking is allowed, not by a task of the runtime.
     pub fn rebase(&self, node: NodeIdentity, from_unix_ms: u64) {
@@ -210,7 +210,7 @@ impl IdGenerator {
         }
     }
 
-    /// Takes up to `max` consecutive ids, at most the rest of one millisecond. It never waits: if no id may be issued now, it returns how long to
+    /// Reserves up to `max` consecutive ids, at most the rest of one millisecond. It never waits: if no id may be issued now, it returns how long to
     /// sleep.
     ///
     /// # Errors

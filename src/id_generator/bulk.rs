@@ -2,7 +2,7 @@
 
 use super::{IdError, IdGenerator, IdRun, MAX_BORROW_MS, MAX_RUN, layout::SEQUENCES};
 
-/// The most ids of one turn.
+/// The maximum number of ids of one turn.
 pub const MAX_TURN: u32 = 512;
 
 /// The limits of a caller.

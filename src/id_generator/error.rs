@@ -9,7 +9,7 @@ use super::{MAX_CLOCK_LEAD_MS, MarkError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum IdError {
     /// The clock stepped back too far: it is `by_ms` milliseconds behind ids that may have been issued.
-    #[error("new ids wait {}: the clock is behind ids that may have been issued", in_words(wait_behind(*.by_ms)))]
+    #[error("new ids wait {}: the clock is behind ids that may have been issued", describe(wait_behind(*.by_ms)))]
     ClockBehind {
         /// Milliseconds from the clock to the next id that is certainly unused.
         by_ms: u64,
@@ -26,7 +26,7 @@ pub enum IdError {
     /// The stored high-water mark was not moved in time.
     #[error("new ids wait for their high-water mark, and its store does not answer")]
     MarkBehind,
-    /// Other callers got all ids of the time that the call may wait.
+    /// Other callers got all ids that were issued while the call could wait.
     #[error("this node has no free ids at the moment (4 096 000 a second)")]
     Saturated,
     /// The generator was closed: the node is stopping.
@@ -54,13 +54,13 @@ impl IdError {
     }
 }
 
-/// How long a clock that is `by_ms` behind keeps new ids waiting.
+/// How long new ids wait for a clock that is `by_ms` behind.
 const fn wait_behind(by_ms: u64) -> Duration {
     Duration::from_millis(by_ms.saturating_sub(MAX_CLOCK_LEAD_MS))
 }
 
 /// A human-readable length of time, in its two largest units: `24 h 58 m`; less than a second is a second.
-fn in_words(time: Duration) -> String {
+fn describe(time: Duration) -> String {
     let seconds = time.as_millis().div_ceil(1_000).max(1);
     match (seconds / 86_400, seconds / 3_600, seconds / 60) {
         (0, 0, 0) => format!("{seconds} s"),

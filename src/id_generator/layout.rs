@@ -79,7 +79,7 @@ pub struct InvalidNodeIdentity {
 /// The parts of an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdParts {
-    /// When it was issued, in Unix milliseconds; it may be a little ahead of the clock of that moment.
+    /// When it was issued, in Unix milliseconds; it may be slightly ahead of the clock at that moment.
     pub timestamp_ms_unix: u64,
     /// 0 to 31.
     pub datacenter_id: u8,

@@ -41,7 +41,7 @@ impl IdGenerator {
         let next_ms = (next & SLOT_MASK) >> SEQUENCE_BITS;
         let now_ms = now_ms(&*self.clock)?;
         if next_ms > now_ms + MAX_CLOCK_LEAD_MS {
-            // No id can be issued, so none needs a mark: it would only lie further ahead.
+            // No id can be issued, so no mark is needed: it would only be further ahead.
             return Ok(());
         }
         let target = (now_ms + MARK_AHEAD_MS).max(next_ms + MARK_PAST_NEXT_MS);

@@ -24,7 +24,7 @@ const WORKERS: u8 = 32;
 /// How often to check whether the ids of the number wait for the clock.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The marks of all worker numbers in one folder, a file each. As a [`HighWaterMark`] it is that of the number that was taken last.
+/// The marks of all worker numbers in one folder, a file each. As a [`HighWaterMark`] it is the mark of the number that was taken last.
 #[derive(Clone, Debug)]
 pub struct FolderMarks {
     dir: PathBuf,
@@ -32,7 +32,7 @@ pub struct FolderMarks {
 }
 
 impl FolderMarks {
-    /// The marks in `dir`, which exists; of `identity` until another one is taken.
+    /// The marks in `dir`, which exists; `identity` is the number that was taken last.
     #[must_use]
     pub fn new(dir: &Path, identity: NodeIdentity) -> Self {
         Self { dir: dir.to_owned(), taken: Arc::new(Mutex::new(identity)) }
@@ -77,15 +77,15 @@ pub struct OwnNumbers {
     is_pinned: bool,
     clock: Arc<dyn Clock>,
     marks: Option<FolderMarks>,
-    /// The Unix millisecond up to which ids may have been issued of the numbers that this process has left: without a folder it is recorded nowhere
-    /// else.
+    /// The Unix millisecond up to which ids may have been issued, for each number that this process has left: without a folder it is not recorded
+    /// elsewhere.
     left: Mutex<HashMap<NodeIdentity, u64>>,
     stuck: Outage,
     damaged_marks: Outage,
 }
 
 impl OwnNumbers {
-    /// Numbers beginning with `preferred`, or with `is_pinned` that one alone; with their marks in `dir`, if the node has a folder.
+    /// All numbers beginning with `preferred`, or only that one if it `is_pinned`; with their marks in `dir`, if the node has a folder.
     #[must_use]
     pub fn new(preferred: NodeIdentity, is_pinned: bool, clock: Arc<dyn Clock>, dir: Option<&Path>) -> Self {
         let marks = dir.map(|dir| FolderMarks::new(dir, preferred));
@@ -119,7 +119,7 @@ impl OwnNumbers {
         IdGenerator::with_mark(identity, Arc::clone(&self.clock), Box::new(marks.clone()))
     }
 
-    /// Lets `ids` issue under another number whenever its own is ahead of the clock, until `stop`.
+    /// Makes `ids` issue under another number whenever the current one is ahead of the clock, until `stop`.
     pub async fn run(self: Arc<Self>, ids: Arc<IdGenerator>, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
             if self.is_pinned || ids.is_ahead_by_ms().is_none() {
@@ -250,7 +250,7 @@ mod tests {
             let node = start(Some(folder.path()), &clock, false);
             assert_eq!(worker_of_the_next(&node, &clock), Ok(worker));
             jump(&node, &clock);
-            // Killed: the mark stays unchanged.
+            // The process is killed: the mark stays unchanged.
         }
         clock.advance_ms(DAY_MS);
         let node = start(Some(folder.path()), &clock, false);
