@@ -13,7 +13,7 @@ use super::{
 
 /// The prefix of every key, by which people and secret scanners recognise one.
 pub const PREFIX: &str = "orderkey_";
-/// The random bytes of a key. Keys of so many bits cannot be guessed, so a fast hash protects them.
+/// The number of random bytes of a key. Keys of this length cannot be guessed, so a fast hash protects them.
 const RANDOM_BYTES: usize = 32;
 /// The characters of a key.
 pub const KEY_CHARS: usize = PREFIX.len() + (RANDOM_BYTES * 4).div_ceil(3);
@@ -22,7 +22,7 @@ pub const KEY_CHARS: usize = PREFIX.len() + (RANDOM_BYTES * 4).div_ceil(3);
 pub struct NewKey(String);
 
 impl NewKey {
-    /// Draws a key.
+    /// Draws a random key.
     ///
     /// # Errors
     /// If the operating system has no random bytes.
@@ -58,7 +58,7 @@ struct KnownKey {
 impl ApiKeys {
     /// Adds the key with this hash, which stands for `caller` until `expires`.
     pub fn add(&mut self, hash: Hash, caller: Arc<Verified>, expires: Option<SystemTime>) {
-        self.0.entry(hash.shelf()).or_default().push(KnownKey { hash, accepted: Accepted { caller, until: expires } });
+        self.0.entry(hash.prefix()).or_default().push(KnownKey { hash, accepted: Accepted { caller, until: expires } });
     }
 
     /// The caller with this `key`.
@@ -68,8 +68,8 @@ impl ApiKeys {
     pub fn caller(&self, key: &str, now: SystemTime) -> Result<Accepted, Rejection> {
         // Longer texts are not worth hashing.
         let hash = if key.len() == KEY_CHARS { Hash::of(key) } else { return Err(UNKNOWN) };
-        let shelf = self.0.get(&hash.shelf()).map(Vec::as_slice).unwrap_or_default();
-        let known = shelf.iter().find(|known| known.hash.is(&hash)).ok_or(UNKNOWN)?;
+        let same_prefix = self.0.get(&hash.prefix()).map(Vec::as_slice).unwrap_or_default();
+        let known = same_prefix.iter().find(|known| known.hash.is(&hash)).ok_or(UNKNOWN)?;
         match known.accepted.until {
             Some(end) if now >= end => Err(Rejection::Expired("the API key has expired")),
             _ => Ok(known.accepted.clone()),
@@ -126,7 +126,7 @@ mod tests {
     fn keys_whose_hashes_begin_alike_are_distinguished() {
         let mut keys = ApiKeys::default();
         let key = NewKey::draw().unwrap();
-        let near = key.hash().with_other_end();
+        let near = key.hash().with_other_rest();
         keys.add(near, caller("near"), None);
         assert_eq!(keys.caller(key.as_str(), SystemTime::now()).map(|_| ()), Err(UNKNOWN));
         keys.add(key.hash(), caller("own"), None);

@@ -1,4 +1,4 @@
-//! Credentials in, verified caller out.
+//! Turns credentials into verified callers.
 
 use std::{
     path::{Path, PathBuf},
@@ -36,7 +36,7 @@ struct Shared {
     current: RwLock<Arc<Identities>>,
     /// How often the identities have been replaced.
     version: AtomicU64,
-    /// Tells open calls that they have been.
+    /// Notifies open calls of that.
     changes: watch::Sender<()>,
     callers: Arc<Callers>,
     /// The defect of the current files, if they have one; the identities read before stay in use.
@@ -73,7 +73,7 @@ impl Texts {
         Ok(Self { file, key_set })
     }
 
-    /// Differs when one of them has changed.
+    /// A value that changes with either file.
     #[must_use]
     pub fn fingerprint(&self) -> [Hash; 2] {
         [Hash::of(&self.file), Hash::of(self.key_set.as_deref().unwrap_or_default())]
@@ -114,7 +114,7 @@ impl Authenticator {
         }
     }
 
-    /// The caller with this client certificate; `None` if no entry is for it.
+    /// The caller with this client certificate; `None` if no entry matches it.
     ///
     /// # Errors
     /// If it has expired.
@@ -122,7 +122,7 @@ impl Authenticator {
         self.identities().certificates.caller(certificate, SystemTime::now())
     }
 
-    /// The version of the identities in use: with another one the same credentials may stand for another caller, or for none.
+    /// The version of the identities in use: in another version the same credentials may belong to another caller, or to none.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.0.version.load(Ordering::Acquire)
@@ -134,7 +134,7 @@ impl Authenticator {
         self.0.changes.subscribe()
     }
 
-    /// Whether callers may be known by their certificates.
+    /// Whether callers may be identified by their certificates.
     #[must_use]
     pub fn has_certificates(&self) -> bool {
         self.identities().has_certificates
@@ -153,13 +153,13 @@ impl Authenticator {
     pub fn replace(&self, texts: &Texts) -> Result<(), String> {
         let identities = Identities::of(self.path(), texts, &self.0.callers)?;
         *self.0.current.write() = Arc::new(identities);
-        // Afterwards: what was verified before this is of the former version.
+        // Incremented afterwards: callers verified before this belong to the previous version.
         self.0.version.fetch_add(1, Ordering::Release);
         self.0.changes.send_replace(());
         Ok(())
     }
 
-    /// Notes whether the files as they are now are in use.
+    /// Records whether the current files are in use.
     pub fn note(&self, trouble: Option<String>) {
         self.0.is_current.set(if trouble.is_none() { 1.0 } else { 0.0 });
         *self.0.trouble.write() = trouble;

@@ -1,4 +1,4 @@
-//! The bounds of callers, as the identity file has them.
+//! The bounds of callers, as in the identity file.
 
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -10,10 +10,10 @@ use super::roles::Role;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitEntries {
-    /// `[limits.role.NAME]`: of each caller with the role.
+    /// `[limits.role.NAME]`: the bounds of each caller with the role.
     #[serde(default)]
     pub role: BTreeMap<Role, Bounds>,
-    /// `[limits.name.NAME]`: of the caller with the name, instead of those of its roles.
+    /// `[limits.name.NAME]`: the bounds of the caller with the name, instead of those of its roles.
     #[serde(default)]
     pub name: BTreeMap<String, Bounds>,
 }
@@ -22,9 +22,9 @@ pub struct LimitEntries {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bounds {
-    /// Calls a second, in the long run. Each command of an ExecuteCommands counts as a call.
+    /// Calls per second, in the long run. Each command of an ExecuteCommands counts as a call.
     pub rate: Option<NonZeroU32>,
-    /// Calls at once after a pause; as many as a second if left out.
+    /// Calls at once after a pause; the calls of one second if left out.
     pub burst: Option<NonZeroU32>,
     /// Commands in progress at a time.
     pub commands_in_flight: Option<NonZeroU32>,

@@ -132,7 +132,7 @@ impl PeerCertificate {
     /// Reads a certificate in DER.
     ///
     /// # Errors
-    /// If it is not one.
+    /// If the bytes are not a certificate.
     pub fn parse(der: &[u8]) -> Result<Self, NoCertificate> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|_| NoCertificate)?;
         let names = certificate.subject_alternative_name().map_err(|_| NoCertificate)?;
@@ -171,15 +171,15 @@ impl std::error::Error for NoCertificate {}
 pub struct Certificates(Vec<(Matched, Arc<Verified>)>);
 
 impl Certificates {
-    /// Adds the caller of the certificates that are `matched`.
+    /// Adds `caller` as the caller of the certificates that are `matched`.
     pub fn add(&mut self, matched: Matched, caller: Arc<Verified>) {
         self.0.push((matched, caller));
     }
 
-    /// The caller of `certificate`: of the first entry that it matches; `None` if there is no such entry.
+    /// The caller of the first entry that matches `certificate`; `None` if there is no such entry.
     ///
     /// # Errors
-    /// An expired certificate: its connection may be older than that.
+    /// An expired certificate: its connection may have been opened before.
     pub fn caller(&self, certificate: &PeerCertificate, now: SystemTime) -> Result<Option<Accepted>, Rejection> {
         let Some((_, caller)) = self.0.iter().find(|(matched, _)| certificate.is(matched)) else { return Ok(None) };
         if now >= certificate.until {

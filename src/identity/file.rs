@@ -41,7 +41,7 @@ const OTHERS_WRITE: u32 = 0o022;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct IdentityFile {
-    /// `[[api_keys]]`. A name may have several, so that a key can be replaced while the previous one is still in use.
+    /// `[[api_keys]]`. A name may have several keys, so that a key can be replaced while the previous one is still in use.
     #[serde(default)]
     pub api_keys: Vec<ApiKeyEntry>,
     /// `[jwt]`.
@@ -58,15 +58,15 @@ pub struct IdentityFile {
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "RawApiKey")]
 pub struct ApiKeyEntry {
-    /// The caller that it stands for.
+    /// The caller that it identifies.
     pub principal: Principal,
     /// The hash of the key.
     pub sha256: Hash,
-    /// When it ends.
+    /// When the key expires.
     pub expires: Option<SystemTime>,
 }
 
-/// How tokens are verified.
+/// The rules by which tokens are verified.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JwtEntry {
@@ -77,7 +77,7 @@ pub struct JwtEntry {
     /// The accepted audiences; a token has one of them.
     #[serde(deserialize_with = "audience")]
     pub audience: Vec<String>,
-    /// The accepted signature algorithms, whatever the token says.
+    /// The accepted signature algorithms, whatever the token names.
     #[serde(deserialize_with = "algorithms")]
     pub algorithms: Vec<Algorithm>,
     /// The tolerance for clocks that differ, in seconds.
@@ -86,16 +86,16 @@ pub struct JwtEntry {
     /// The longest time from the issue (`iat`) of a token to its end, in seconds; `None`: not bounded.
     #[serde(default)]
     pub max_lifetime_seconds: Option<NonZeroU64>,
-    /// The claim with the name of the caller.
+    /// The name of the claim with the caller's name.
     #[serde(default = "default_name_claim")]
     pub name_claim: String,
-    /// The claim with its roles: a list, or one text with spaces between them.
+    /// The name of the claim with the caller's roles: a list, or one text with spaces between them.
     #[serde(default = "default_roles_claim")]
     pub roles_claim: String,
-    /// The prefix of its roles; other values of the claim are not roles of this service.
+    /// The prefix of the roles; other values of the claim are not roles of this service.
     #[serde(default)]
     pub role_prefix: String,
-    /// The claim with its customer id.
+    /// The name of the claim with the caller's customer id.
     #[serde(default = "default_customer_claim")]
     pub customer_claim: String,
 }
@@ -122,7 +122,7 @@ fn default_customer_claim() -> String {
 pub struct CertificateEntry {
     /// The certificate.
     pub matched: Matched,
-    /// The caller that it stands for.
+    /// The caller that it identifies.
     pub principal: Principal,
 }
 
@@ -180,7 +180,7 @@ impl TryFrom<RawCertificate> for CertificateEntry {
 /// The caller of an entry. It has a customer id exactly if it has the role customer.
 ///
 /// # Errors
-/// One that names the caller.
+/// A description that names the caller.
 pub fn principal(name: Actor, roles: Roles, customer: Option<CustomerId>) -> Result<Principal, String> {
     match (roles.has(Role::Customer), &customer) {
         (true, None) => Err(format!("'{name}' has the role customer and no customer id: add customer = \"ID\"")),
@@ -193,7 +193,7 @@ impl IdentityFile {
     /// Parses the text of a file.
     ///
     /// # Errors
-    /// One line that names the line of the file, or the entry.
+    /// One line that names the line in the file, or the entry.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
@@ -229,7 +229,8 @@ impl IdentityFile {
         Ok(())
     }
 
-    /// The entries of a name are credentials of one caller, which is one customer: it has one rate, and one name in the events of its orders.
+    /// Checks that all entries of a name have the same customer: they are credentials of one caller, which has one rate, and one name in the events
+    /// of its orders.
     fn check_customers(&self) -> Result<(), String> {
         let of_keys = self.api_keys.iter().map(|entry| &entry.principal);
         let of_certificates = self.certificates.iter().map(|entry| &entry.principal);
@@ -252,7 +253,7 @@ fn name_of(principal: &Principal) -> &str {
     principal.name().map_or("", |name| name.as_str())
 }
 
-/// Reads a file that decides about access: only this user and root may be able to change it.
+/// Reads a file that decides about access: no one but this user and root may be able to change it.
 ///
 /// # Errors
 /// A description that names the file.

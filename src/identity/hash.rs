@@ -25,22 +25,22 @@ impl Hash {
         HEXLOWER.encode(&self.0)
     }
 
-    /// The part by which a hash is looked up; the whole is compared in constant time.
+    /// The first bytes, by which a hash is looked up; the whole is compared in constant time.
     #[must_use]
-    pub const fn shelf(&self) -> [u8; 4] {
+    pub const fn prefix(&self) -> [u8; 4] {
         let [a, b, c, d, ..] = self.0;
         [a, b, c, d]
     }
 
-    /// Whether both are the same, in a time that does not depend on where they differ.
+    /// Whether both are equal, in a time that does not depend on where they differ.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
     }
 
-    /// One that begins like this one.
+    /// Another hash with the same first bytes.
     #[cfg(test)]
-    pub(super) const fn with_other_end(mut self) -> Self {
+    pub(super) const fn with_other_rest(mut self) -> Self {
         self.0[digest::SHA256_OUTPUT_LEN - 1] ^= 1;
         self
     }

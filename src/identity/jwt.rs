@@ -29,7 +29,7 @@ const MAX_REMEMBERED: usize = 20_000;
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
 /// The claims that every token must have.
 const REQUIRED: [&str; 3] = ["exp", "iss", "aud"];
-/// A number of seconds after which no token is used; far beyond every real one.
+/// A time, in seconds since 1970, that is far beyond the end of every real token.
 const NEVER_SECONDS: f64 = 1e11;
 
 /// Verifies tokens, and remembers the verified ones.
@@ -54,14 +54,14 @@ impl std::fmt::Debug for Key {
     }
 }
 
-/// A key set. Its keys are parsed one by one: those of other uses and kinds are left out.
+/// A key set. Its keys are parsed one by one: keys for other uses and of other kinds are left out.
 #[derive(Deserialize)]
 struct KeySet {
     keys: Vec<Value>,
 }
 
 impl Tokens {
-    /// Verifies tokens as `entry` says, with the keys in `key_set`.
+    /// Verifies tokens by the rules of `entry`, with the keys in `key_set`.
     ///
     /// # Errors
     /// A description of the defect of the key set.
@@ -82,7 +82,7 @@ impl Tokens {
     /// The caller with this `token`; `finish` adds its limits.
     ///
     /// # Errors
-    /// A token that is not one of the issuer for this service, or not valid at the moment.
+    /// A token that was not issued by the issuer for this service, or is not valid now.
     pub fn caller(&self, token: &str, finish: impl FnOnce(Principal) -> Verified) -> Result<Accepted, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::Invalid("the token is too long"));
@@ -141,11 +141,11 @@ impl Tokens {
         validation
     }
 
-    /// Holds a token to the longest lifetime that is accepted.
+    /// Refuses a token whose lifetime exceeds the maximum.
     fn check_lifetime(&self, claims: &Map<String, Value>) -> Result<(), Rejection> {
         let Some(max) = self.entry.max_lifetime_seconds else { return Ok(()) };
         let issued = time_in(claims, "iat").ok_or(Rejection::Invalid("the token lacks the claim iat"))?;
-        // Otherwise a token that is issued for later could be used for longer.
+        // Otherwise a token with an issue time in the future could be used for longer.
         if issued > SystemTime::now() + Duration::from_secs(self.entry.leeway_seconds) {
             return Err(Rejection::Invalid("the token is not valid yet"));
         }
@@ -179,7 +179,7 @@ impl Tokens {
 }
 
 impl Key {
-    /// The key, if tokens may be signed with it.
+    /// Parses a key; `None` if it is not for signatures of tokens.
     fn of(value: &Value) -> Result<Option<Self>, &'static str> {
         if ["d", "k"].iter().any(|private| value.get(private).is_some()) {
             return Err("it is a private key or a shared secret: give the public keys only");
@@ -237,7 +237,7 @@ fn time_in(claims: &Map<String, Value>, name: &str) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
 }
 
-/// The claim of this name, or at this path: `realm_access.roles`.
+/// The claim with this name, or at this path: `realm_access.roles`.
 fn claim<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     // Names may contain dots themselves: https://example.com/roles.
     claims.get(name).or_else(|| {

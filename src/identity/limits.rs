@@ -18,12 +18,12 @@ use super::{
     principal::Principal,
 };
 
-/// The maximum number of callers whose state is kept; of more, those that have not called for longest begin again.
+/// The maximum number of callers whose state is kept; beyond it, the state of those that have not called for longest is dropped.
 const MAX_CALLERS: usize = 100_000;
 /// The retry delay after a limit on concurrent work: it is unknown when any of that work ends.
 const RETRY_AFTER_RUNNING: Duration = Duration::from_millis(100);
 
-/// The limits of one caller, and the use of all callers of its name.
+/// The limits of one caller, and the usage of all callers with its name.
 #[derive(Debug)]
 pub struct CallerLimits {
     bounds: Bounds,
@@ -32,10 +32,11 @@ pub struct CallerLimits {
     used: Arc<Used>,
 }
 
-/// The use of all callers of one name together, whatever the bounds of each: a caller with several sets of roles must not have a rate for each.
+/// The usage of all callers with one name together, whatever the bounds of each: a caller must not have a separate rate for each of its sets of
+/// roles.
 #[derive(Debug, Default)]
 struct Used {
-    /// When the calls so far are paid for. Each call costs the interval of the rate under which it was made.
+    /// The time at which all calls so far are paid for. Each call costs the interval of the rate under which it was made.
     paid_at: Mutex<Option<Instant>>,
     commands: Arc<AtomicU32>,
     streams: Arc<AtomicU32>,
@@ -48,7 +49,7 @@ struct Rate {
     interval: Duration,
     /// The maximum of unpaid calls.
     burst: Duration,
-    /// In calls a second.
+    /// In calls per second.
     per_second: NonZeroU32,
     policy: RatePolicy,
 }
@@ -58,7 +59,7 @@ struct Rate {
 pub struct RatePolicy {
     /// The calls of one window.
     pub quota: NonZeroU32,
-    /// The length of a window, in seconds: in so many, a used up quota is full again.
+    /// The length of a window, in seconds: after it, a quota that was used up is full again.
     pub window_seconds: u32,
 }
 
@@ -69,7 +70,7 @@ pub struct RateLeft {
     pub policy: RatePolicy,
     /// The calls that it may make at once.
     pub remaining: u32,
-    /// In how many seconds it has more.
+    /// The number of seconds until it has more.
     pub reset_seconds: u64,
 }
 
@@ -80,11 +81,11 @@ pub struct Exceeded {
     pub limit: &'static str,
     /// Its value.
     pub max: u32,
-    /// Whose limit it is: `name:billing` or `role:customer`.
+    /// The owner of the limit: `name:billing` or `role:customer`.
     pub scope: String,
     /// When to try again.
     pub retry_after: Duration,
-    /// The rate, where it was exceeded.
+    /// The rate, if that was exceeded.
     pub rate: Option<RateLeft>,
 }
 
@@ -113,7 +114,7 @@ impl Rate {
         RateLeft { policy: self.policy, remaining, reset_seconds }
     }
 
-    /// Adds a call at `now` to those that are paid for at `paid_at`; the error is the time until it may be made.
+    /// Adds a call at `now` to the calls that are paid for at `paid_at`; the error is the time until the call may be made.
     fn check(&self, paid_at: &mut Option<Instant>, now: Instant) -> Result<RateLeft, Duration> {
         let unpaid = paid_at.map_or(Duration::ZERO, |at| at.saturating_duration_since(now)) + self.interval;
         let room = self.burst.checked_sub(unpaid).ok_or_else(|| unpaid.saturating_sub(self.burst))?;
@@ -144,7 +145,7 @@ impl CallerLimits {
         })
     }
 
-    /// One more command; `None` if they are not bounded.
+    /// Counts one more command; `None` if commands are not bounded.
     ///
     /// # Errors
     /// [`Exceeded`].
@@ -152,7 +153,7 @@ impl CallerLimits {
         self.acquire(&self.used.commands, self.bounds.commands_in_flight, "commands_in_flight")
     }
 
-    /// One more stream; `None` if they are not bounded.
+    /// Counts one more stream; `None` if streams are not bounded.
     ///
     /// # Errors
     /// [`Exceeded`].
@@ -189,7 +190,7 @@ impl Default for Callers {
 }
 
 impl Callers {
-    /// The limits of `principal`; `None` if it has none. Callers of one name share what they use, each within the bounds of its own roles.
+    /// The limits of `principal`; `None` if it has none. Callers with one name share their usage, each within the bounds of its own roles.
     #[must_use]
     pub fn limits_of(&self, principal: &Principal, entries: &LimitEntries) -> Option<Arc<CallerLimits>> {
         let name = principal.name()?.as_str();

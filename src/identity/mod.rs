@@ -1,5 +1,5 @@
-//! Who is calling: API keys, tokens and client certificates, the roles that they give, the limits of a caller, and the verified caller that the
-//! application sees.
+//! The identity of callers: API keys, tokens and client certificates, the roles that they grant, the limits of a caller, and the verified caller that
+//! is passed to the application.
 //!
 //! ```text
 //!  file           the identity file, parsed strictly

@@ -27,7 +27,7 @@ impl Principal {
         Self { name: None, roles: Roles::NONE, customer: None }
     }
 
-    /// The caller with a verified `name`. `customer` is whose orders it may see as a [`Role::Customer`].
+    /// The caller with a verified `name`. `customer` is the customer whose orders it may see as a [`Role::Customer`].
     #[must_use]
     pub const fn verified(name: Actor, roles: Roles, customer: Option<CustomerId>) -> Self {
         Self { name: Some(name), roles, customer }
@@ -45,19 +45,19 @@ impl Principal {
         self.roles
     }
 
-    /// The customer id that it has as a [`Role::Customer`].
+    /// Its customer id as a [`Role::Customer`].
     #[must_use]
     pub const fn customer(&self) -> Option<&CustomerId> {
         self.customer.as_ref()
     }
 
-    /// The customer whose orders are the only ones that it may touch with a call that `role` allows for all orders; `None`: it may touch all.
+    /// The customer to whose orders it is limited in a call that `role` allows for all orders; `None`: it is not limited.
     #[must_use]
     pub const fn only_customer(&self, role: Role) -> Option<&CustomerId> {
         if self.roles.has(role) { None } else { self.customer.as_ref() }
     }
 
-    /// Whether it may name another as the originator of its commands.
+    /// Whether it may name someone else as the originator of its commands.
     #[must_use]
     pub const fn may_act_for_others(&self) -> bool {
         self.roles.has(Role::Writer)

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-/// Why credentials were refused; the texts are for the caller, and contain nothing of the credentials.
+/// Why credentials were refused; the texts are for the caller, and contain no part of the credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// They are not those of a caller.
+    /// They do not identify a caller.
     Invalid(&'static str),
-    /// They were valid once.
+    /// They are no longer valid.
     Expired(&'static str),
 }
 

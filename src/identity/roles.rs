@@ -40,10 +40,10 @@ impl Roles {
     /// No role.
     pub const NONE: Self = Self(0);
 
-    /// Every role but that of a customer: the roles of every caller where callers are not identified.
+    /// Every role except that of a customer: the roles of every caller where callers are not identified.
     pub const UNRESTRICTED: Self = Self::of(&[Role::Reader, Role::Writer, Role::Events, Role::Operator]);
 
-    /// These roles.
+    /// The set of these roles.
     #[must_use]
     pub const fn of(roles: &[Role]) -> Self {
         let (mut bits, mut at) = (0, 0);

@@ -1,4 +1,5 @@
-//! The signatures of tokens, verified with ring. Only algorithms with public keys: with a shared secret the node could issue tokens itself.
+//! The signatures of tokens, verified with ring. Only algorithms with public keys are supported: with a shared secret the node could issue tokens
+//! itself.
 
 use jsonwebtoken::{
     Algorithm as JwtAlgorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey,
@@ -30,13 +31,13 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The same in the library; `None` for one that is not supported here.
+    /// The algorithm for that of the library; `None` if it is not supported here.
     #[must_use]
     pub fn of(algorithm: JwtAlgorithm) -> Option<Self> {
         Self::VARIANTS.iter().copied().find(|known| known.in_library() == algorithm)
     }
 
-    /// The same in the library.
+    /// The algorithm of the library for this one.
     #[must_use]
     pub const fn in_library(self) -> JwtAlgorithm {
         match self {
@@ -90,7 +91,7 @@ pub fn install() {
     let _already_chosen = PROVIDER.install_default();
 }
 
-/// A node issues no tokens.
+/// Refuses to sign: a node issues no tokens.
 fn no_signer(_algorithm: &JwtAlgorithm, _key: &EncodingKey) -> Result<Box<dyn JwtSigner>, Error> {
     Err(ErrorKind::InvalidAlgorithm.into())
 }

@@ -7,13 +7,13 @@ use super::{limits::CallerLimits, principal::Principal};
 /// A verified caller.
 #[derive(Debug)]
 pub struct Verified {
-    /// Who it is.
+    /// Its identity.
     pub principal: Arc<Principal>,
     /// Its limits; `None` if it has none.
     pub limits: Option<Arc<CallerLimits>>,
 }
 
-/// A verified caller, with the end of the credentials that stand for it.
+/// A verified caller, with the expiry of its credentials.
 #[derive(Clone, Debug)]
 pub struct Accepted {
     /// The caller.
@@ -23,7 +23,7 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// Whether the credentials have not expired.
+    /// Whether the credentials are still valid.
     #[must_use]
     pub fn lasts(&self) -> bool {
         self.until.is_none_or(|end| SystemTime::now() < end)

@@ -1,4 +1,4 @@
-//! Reads the identity file and its key set again when they change, so that a key is withdrawn without a restart.
+//! Reads the identity file and its key set again when they change, so that a key can be withdrawn without a restart.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::telemetry::outage::{Line, Outage};
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
 impl Authenticator {
-    /// Uses changed files, until `stop`. Where one is broken or missing the former identities stay in use, which is logged at once and every half
+    /// Uses changed files, until `stop`. If a file is broken or missing, the previous identities stay in use. This is logged at once and every half
     /// minute, and shown in health and metrics while it lasts.
     pub async fn keep_current(self, stop: CancellationToken) {
         let (mut seen, outage) = (None, Outage::new());
         while stop.run_until_cancelled(tokio::time::sleep(POLL_INTERVAL)).await.is_some() {
             let path = self.path().to_owned();
-            // Files may be on a volume that answers slowly.
+            // The files may be on a slow volume.
             let Ok(read) = tokio::task::spawn_blocking(move || Texts::read(&path)).await else { continue };
             let found = read.as_ref().map(Texts::fingerprint).map_err(Clone::clone);
             // The first check: the files that were read at the start are in use, unless they have changed since.
