@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Exponential backoff: each consecutive failure doubles the pause, up to a maximum. A random half of it is left out, so that clients that fail at
-/// the same time do not return at the same time.
+/// Exponential backoff: each consecutive failure doubles the pause, up to a maximum. Each pause is reduced at random by up to half, so that clients
+/// that fail at the same time do not return at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
     first: Duration,
@@ -23,7 +23,7 @@ impl Backoff {
         self.longest(failures).mul_f64(0.5 + 0.5 * fastrand::f64())
     }
 
-    /// The pauses after one failure, two, three ….
+    /// The pauses after the first failure, the second, the third …
     #[must_use]
     pub const fn pauses(self) -> Pauses {
         Pauses { backoff: self, failures: 0 }

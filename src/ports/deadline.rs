@@ -13,7 +13,7 @@ pub async fn within<T>(deadline: Instant, work: impl Future<Output = T>) -> T {
     DEADLINE.scope(deadline, work).await
 }
 
-/// The same for one step of the work.
+/// Sets the `deadline` of the call for one step of its work.
 pub fn sync_within<T>(deadline: Instant, work: impl FnOnce() -> T) -> T {
     DEADLINE.sync_scope(deadline, work)
 }

@@ -257,8 +257,8 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         Ok(Vec::new())
     }
 
-    /// Which entries are missing from the log, for humans, whether a reader still needs them or not; `None` if none are, or where the numbers of the
-    /// entries cannot tell.
+    /// Which entries are missing from the log, for humans, whether a reader still needs them or not; `None` if none is missing, or if the numbers of
+    /// the entries do not reveal it.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -278,7 +278,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Whether the store can be written and read now.
     ///
     /// # Errors
-    /// [`StoreError`] says why not.
+    /// [`StoreError`] gives the reason if it cannot.
     async fn check(&self) -> Result<(), StoreError>;
 }
 

@@ -71,7 +71,7 @@ impl Message {
 pub struct CloudEventAttributes {
     /// When the event happened, RFC 3339; empty if unknown.
     pub time: String,
-    /// The W3C trace context of the command that caused the event; empty if there is none.
+    /// The W3C trace context of the command that caused the event; empty if the command has none.
     pub traceparent: String,
     /// The content type and the data for listeners, if they differ from the stored form.
     pub data: Option<(&'static str, Bytes)>,
@@ -141,7 +141,7 @@ impl BusError {
     }
 }
 
-/// Which accepted messages would be lost with this process. See [`MessageBus::oldest_unpersisted`].
+/// The accepted messages that would be lost with this process. See [`MessageBus::oldest_unpersisted`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VolatileMessages {
     /// Nothing.
@@ -233,7 +233,7 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// Whether a message published now would be accepted.
     ///
     /// # Errors
-    /// [`BusError::Unavailable`] says why not.
+    /// [`BusError::Unavailable`] gives the reason if it would not.
     async fn check(&self) -> Result<(), BusError>;
 }
 

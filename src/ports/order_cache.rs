@@ -1,8 +1,8 @@
 //! The shared cache: folded orders that nodes share to save each other the folding.
 //!
 //! Every backend guarantees the following:
-//! - **True for the past**: [`OrderCache::get`] returns a whole value that was once put under the same stream. It may be older than the log; the
-//!   contained revision says how old.
+//! - **True for the past**: [`OrderCache::get`] returns a whole value that was once put under the same stream. It may be behind the log; the
+//!   contained revision shows how far.
 //! - **Best effort**: any entry may be missing at any time, and a put may be lost. Only speed depends on the cache.
 
 use std::fmt;
@@ -48,6 +48,6 @@ pub trait OrderCache: fmt::Debug + Send + Sync + 'static {
     /// Whether the cache can be read now.
     ///
     /// # Errors
-    /// [`CacheError`] says why not.
+    /// [`CacheError`] gives the reason if it cannot.
     async fn check(&self) -> Result<(), CacheError>;
 }

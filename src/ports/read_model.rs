@@ -271,7 +271,8 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// [`ReadModelError`].
     async fn totals(&self) -> Result<Vec<Totals>, ReadModelError>;
 
-    /// The same of the rows of one customer; none for one without rows. Kept by no backend: it reads all rows of the customer, and only those.
+    /// The totals of the rows of one customer; empty for a customer without rows. No backend stores them: the call reads all rows of the customer,
+    /// and only those.
     ///
     /// # Errors
     /// [`ReadModelError`].
@@ -293,12 +294,12 @@ pub trait ReadModel: fmt::Debug + Send + Sync + 'static {
     /// Whether it can be read and updated now.
     ///
     /// # Errors
-    /// [`ReadModelError`] says why not.
+    /// [`ReadModelError`] gives the reason if it cannot.
     async fn check(&self) -> Result<(), ReadModelError>;
 }
 
 /// A shadow copy of the served read model, which replaces it once it has caught up. It may defer building read indexes until
-/// [`ShadowReadModel::index`]. Before [`ShadowReadModel::promote`] nothing of it outlives the process.
+/// [`ShadowReadModel::index`]. Until [`ShadowReadModel::promote`], none of it outlives the process.
 #[async_trait]
 pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// As [`ReadModel::apply`].
@@ -307,7 +308,7 @@ pub trait ShadowReadModel: fmt::Debug + Send + Sync {
     /// As [`ReadModel::apply`]; [`ReadModelError::Unavailable`] if it has been promoted, discarded, or superseded by another rebuild.
     async fn apply(&self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) -> Result<(), ReadModelError>;
 
-    /// Builds the indexes for lists. Call it once, when most rows are in: its duration grows with their number.
+    /// Builds the indexes for lists. Call it once, when most rows have been applied: its duration grows with their number.
     ///
     /// # Errors
     /// As [`ShadowReadModel::apply`].

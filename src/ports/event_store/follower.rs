@@ -170,7 +170,7 @@ impl Foothold {
         Err(does_not_last())
     }
 
-    /// The events of `stream` from revision `from` on, with the same care.
+    /// The events of `stream` from revision `from` on, verified in the same way.
     ///
     /// # Errors
     /// As [`Foothold::read_log`].
@@ -304,7 +304,7 @@ impl LogFollower {
         self.foothold.point().position
     }
 
-    /// The same, with the fingerprint of the event.
+    /// The position up to which events have been returned, with the fingerprint of the last event.
     #[must_use]
     pub const fn point(&self) -> LogPoint {
         self.foothold.point()
@@ -319,7 +319,7 @@ impl LogFollower {
         self.poll_within(max_events, usize::MAX).await
     }
 
-    /// The same, ending with the event that brings the total to `max_bytes`.
+    /// Like [`LogFollower::poll_batch`], ending with the event that brings the total to `max_bytes`.
     ///
     /// # Errors
     /// As [`LogFollower::poll_batch`].

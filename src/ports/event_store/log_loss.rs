@@ -7,7 +7,7 @@ use std::fmt;
 pub enum LossKind {
     /// No log, as after a deletion or a start of the store without its data. An operator may put it back.
     Gone,
-    /// Another log. This node must be restarted to work on it: everything that it keeps, the numbers of its ids and the key of its tokens included,
+    /// Another log. This node must be restarted to work on it: everything in its memory, including the numbers of its ids and the key of its tokens,
     /// belongs to the log that it knows.
     Replaced,
 }
