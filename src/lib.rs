@@ -1,7 +1,7 @@
 //! Catga OrderSystem: an event-sourced CQRS order service.
 //!
 //! The first block is the flow of a command, top to bottom: upper modules may use lower ones, never the reverse. The second block has the parts
-//! beside that flow. `tests/architecture/` has the exact rows, and checks them. `docs/architecture.md` says which file to open for a change.
+//! beside that flow. `tests/architecture/` defines the exact rows, and checks them. `docs/architecture.md` lists the files to open for a change.
 //!
 //! ```text
 //!  cli                  subcommands: serve a node, or talk to a running one

@@ -25,7 +25,7 @@ fn main() -> ExitCode {
 async fn run() -> ExitCode {
     match cli::parse(std::env::args_os(), std::env::vars_os()) {
         Ok(invocation) => exit_code(invocation.run().await),
-        Err(CliError::Info(text)) => exit_code(cli::say(&text).map(|()| ExitCode::SUCCESS).map_err(Into::into)),
+        Err(CliError::Info(text)) => exit_code(cli::print(&text).map(|()| ExitCode::SUCCESS).map_err(Into::into)),
         Err(error) => {
             eprintln!("{error}");
             ExitCode::from(error.exit_code())

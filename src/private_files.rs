@@ -77,7 +77,7 @@ pub fn regular(file: File) -> Result<File, Refused> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(Refused::NoFile) }
 }
 
-/// Opens a file that an operator names, to read it; links are followed. It does not wait: a pipe would until somebody writes into it.
+/// Opens a file that an operator names, to read it; links are followed. It does not block, as opening a pipe would until something writes into it.
 ///
 /// # Errors
 /// [`Refused::NoFile`], and those of the system.
@@ -96,17 +96,17 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Refused> {
     Ok(bytes)
 }
 
-/// The same for text.
+/// The content as text.
 ///
 /// # Errors
-/// As [`open`]; [`Refused::Io`] for what is not UTF-8.
+/// As [`open`]; [`Refused::Io`] for content that is not UTF-8.
 pub fn read_text(path: &Path) -> Result<String, Refused> {
     let mut text = String::new();
     open(path)?.read_to_string(&mut text)?;
     Ok(text)
 }
 
-/// Opens a file with a secret as [`open`] does. Who can change it can choose the secret, so that must be nobody else.
+/// Opens a file with a secret as [`open`] does. No other user may be able to change it, and so choose the secret.
 ///
 /// # Errors
 /// [`Refused::Open`] for a file that others may write; as [`open`].
@@ -234,7 +234,7 @@ impl User {
 /// How users other than `user` and root could change the content of the folder, and the remedy.
 ///
 /// Its group may write to it in one case: the folder has the set-group-id bit, and this process belongs to the group. Kubernetes prepares volumes
-/// that way for the `fsGroup` of a pod, whose processes all belong to that group; elsewhere both hardly occur by accident.
+/// that way for the `fsGroup` of a pod, whose processes all belong to that group; elsewhere both are unlikely to occur by accident.
 fn weakness(path: &Path, rights: &Rights, user: &User) -> Option<String> {
     let (path, mode) = (path.display(), octal(rights.mode));
     if rights.owner != user.id && rights.owner != 0 {

@@ -208,7 +208,7 @@ fn read(files: &TlsFiles) -> Result<Current, String> {
 
 /// The revocation lists of a PEM file, at least one.
 fn revocations(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let found = items(&pem(path)?).map_err(|error| said(path, in_words(&error)))?;
+    let found = items(&pem(path)?).map_err(|error| said(path, describe(&error)))?;
     if found.is_empty() { Err(said(path, "it contains no revocation list")) } else { Ok(found) }
 }
 
@@ -219,7 +219,7 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// The certificates of a PEM file, at least one.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let found = items(&pem(path)?).map_err(|error| said(path, in_words(&error)))?;
+    let found = items(&pem(path)?).map_err(|error| said(path, describe(&error)))?;
     if found.is_empty() { Err(said(path, "it contains no certificate")) } else { Ok(found) }
 }
 
@@ -238,7 +238,7 @@ pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String>
                 said(path, "the key is encrypted; decrypt it first (openssl pkey -in FILE -out PLAIN)")
             }
             PemError::NoItemsFound => said(path, "it contains no private key"),
-            error => said(path, in_words(&error)),
+            error => said(path, describe(&error)),
         }
     })
 }
@@ -253,7 +253,7 @@ fn items<T: PemObject>(pem: &[u8]) -> Result<Vec<T>, PemError> {
     T::pem_slice_iter(pem).collect()
 }
 
-fn in_words(error: &PemError) -> String {
+fn describe(error: &PemError) -> String {
     match error {
         PemError::Io(error) => error.to_string(),
         error => format!("is not complete PEM: {error}"),
@@ -273,7 +273,9 @@ pub fn refusal(error: &io::Error) -> Option<String> {
     Some(match tls {
         TlsError::InvalidMessage(_) => "it does not speak TLS, which this port requires".to_owned(),
         TlsError::NoCertificatesPresented => "it presents no certificate, which --tls-client-ca requires".to_owned(),
-        TlsError::InvalidCertificate(why) => format!("its certificate is not accepted: {}", certificate_in_words(why)),
+        TlsError::InvalidCertificate(why) => {
+            format!("its certificate is not accepted: {}", describe_certificate_error(why))
+        }
         TlsError::AlertReceived(alert) if is_mistrust(*alert) => {
             "it does not trust the certificate of this node: give it the authority that signed --tls-cert".to_owned()
         }
@@ -294,7 +296,7 @@ pub(crate) const fn is_mistrust(alert: AlertDescription) -> bool {
 }
 
 /// A description of a certificate error, and its remedy.
-pub(crate) fn certificate_in_words(error: &CertificateError) -> String {
+pub(crate) fn describe_certificate_error(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "it has expired: renew it".to_owned(),
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
@@ -329,7 +331,7 @@ pub(crate) fn roots(path: &Path) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(path)? {
         roots.add(certificate).map_err(|error| match error {
-            TlsError::InvalidCertificate(why) => said(path, certificate_in_words(&why)),
+            TlsError::InvalidCertificate(why) => said(path, describe_certificate_error(&why)),
             other => said(path, other),
         })?;
     }
