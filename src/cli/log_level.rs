@@ -26,7 +26,7 @@ each call. The configured filter applies again when the node restarts, and on SI
 
 Examples:
   ordersystem log-level                                                      show the filter
-  ordersystem log-level debug --for-seconds 300                              say more for five minutes
+  ordersystem log-level debug --for-seconds 300                              log more for five minutes
   ordersystem log-level info,order_events=info                               log each event
   ordersystem log-level info,access=info --for-seconds 300                   log each call for five minutes
   ordersystem log-level --configured                                         use the configured filter

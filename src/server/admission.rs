@@ -49,7 +49,7 @@ pub fn overloaded() -> ApiError {
     AppError::Overloaded.into()
 }
 
-/// While the body was arriving, the limit was reached.
+/// The limit was reached while the body was arriving.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the node has become too busy for this request")]
 pub struct Shed;
@@ -113,7 +113,7 @@ const DRAIN_WITHIN: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct SmallBody {
     inner: Body,
-    /// Whether it is small enough to drain.
+    /// Whether the body is small enough to drain.
     is_small: bool,
 }
 
@@ -127,7 +127,7 @@ impl SmallBody {
         Self { is_small: may_fit && !is_asked_for, inner }
     }
 
-    /// Drains the body; returns whether nothing of it is left on the connection. Most bodies arrive with their headers.
+    /// Drains the body; returns whether no part of it is left on the connection. Most bodies arrive with their headers.
     pub async fn is_drained(mut self) -> bool {
         if !self.is_small {
             return self.inner.is_end_stream();

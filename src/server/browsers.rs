@@ -28,8 +28,8 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// The configured names. If there are none, a node that listens only on the local machine is served under the machine's own names: a page whose
-    /// host name was rebound to this machine has another name.
+    /// The configured names. Without configured names, a node that listens only on the local machine is served under the machine's own names: a page
+    /// whose host name was rebound to this machine has another name.
     #[must_use]
     pub fn of(configured: &[String], bind: IpAddr) -> Self {
         if configured.iter().any(|name| name == "*") || (configured.is_empty() && !bind.is_loopback()) {
@@ -88,7 +88,7 @@ impl BrowserGate {
         let mut origins = headers.get_all(header::ORIGIN).iter();
         if let Some(origin) = origins.next() {
             let is_own = host.is_some_and(|host| is_origin_of(origin, host));
-            // A browser sends one. Of several, another hop might look at another one.
+            // A browser sends one. Given several, another hop might evaluate a different one.
             let is_only = origins.next().is_none();
             return if is_only && (is_own || self.allows(origin)) { Ok(()) } else { Err(cross_site()) };
         }

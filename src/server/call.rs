@@ -1,4 +1,4 @@
-//! What the layers and handlers know about a call before its body is read.
+//! The properties of a call that layers and handlers know before its body is read.
 
 use std::sync::Arc;
 
@@ -13,23 +13,23 @@ use super::{
 use crate::application::byte_budget::ByteBudget;
 pub use crate::telemetry::call_id::{CALL_ID, CallId};
 
-/// What the content types of gRPC begin with.
+/// The beginning of the content types of gRPC.
 const GRPC: &[u8] = b"application/grpc";
 
-/// A call. One value in the extensions of a request: every further one would cost an allocation.
+/// A call. It is one value in the extensions of a request, since every further value would cost an allocation.
 #[derive(Clone, Debug)]
 pub struct Call {
     /// The connection on which it came.
     pub connection: Arc<Connection>,
     /// Its id.
     pub id: CallId,
-    /// By what protocol it came.
+    /// Its protocol.
     pub protocol: Protocol,
-    /// What it is for.
+    /// Its method or route in the table of rules.
     pub called: Called,
-    /// What counts it.
+    /// The meter that counts it.
     pub meter: Arc<Meter>,
-    /// Whether the host that it names is one of this node: probes may use any.
+    /// Whether it names a host of this node: probes may name any.
     pub is_host_known: bool,
 }
 
@@ -48,13 +48,13 @@ impl Call {
         Self { connection: Arc::clone(connection), id: CallId::new(), protocol, called, meter, is_host_known: true }
     }
 
-    /// The call with `extensions`, where a listener has set it.
+    /// The call with `extensions`, if a listener has set it.
     #[must_use]
     pub fn of(extensions: &Extensions) -> Option<&Self> {
         extensions.get()
     }
 
-    /// What `read` takes from the call of `request`, with one look for it: most layers need no more.
+    /// The result of `read` on the call of `request`, with one lookup: most layers need no more.
     pub fn read<B, T>(request: &mut Request<B>, read: impl FnOnce(&Self) -> T) -> T {
         match Self::of(request.extensions()) {
             Some(call) => read(call),
@@ -62,7 +62,7 @@ impl Call {
         }
     }
 
-    /// The call of `request`. One that no listener has set has a connection of its own.
+    /// The call of `request`. A call that no listener has set gets a separate connection.
     pub fn of_request<B>(request: &mut Request<B>) -> &mut Self {
         if request.extensions().get::<Self>().is_none() {
             let call = Self::begin(&Connection::unbounded(), request);
@@ -72,7 +72,7 @@ impl Call {
     }
 }
 
-/// The connection of the request with `extensions`, where a listener has set it.
+/// The connection of the request with `extensions`, if a listener has set it.
 #[must_use]
 pub fn connection(extensions: &Extensions) -> Option<&Connection> {
     Call::of(extensions).map(|call| &*call.connection)
@@ -124,7 +124,8 @@ impl Protocol {
     /// The protocol of `request`, by its method and its content type, whose case does not matter (RFC 9110, 8.3.1).
     #[must_use]
     pub fn of<B>(request: &Request<B>) -> Self {
-        // A gRPC client uses no other method, and none is executed by another: OPTIONS is the preflight of a browser, whatever type it names.
+        // A gRPC client uses no other HTTP method, and a gRPC method is executed by no other: OPTIONS is the preflight of a browser, whatever type it
+        // names.
         if request.method() != Method::POST {
             return Self::Rest;
         }

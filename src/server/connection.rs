@@ -24,7 +24,7 @@ pub struct Connection {
     pub event_streams: EventStreams,
     /// Its share of the calls in progress.
     pub caller: Caller,
-    /// What counts its calls.
+    /// The meters that count its calls.
     pub meters: Arc<CallMeters>,
 }
 

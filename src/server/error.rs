@@ -28,10 +28,10 @@ const MAX_GRPC_VIOLATIONS: usize = 40;
 /// The maximum number of violations in the description for humans.
 const MAX_DESCRIBED_VIOLATIONS: usize = 3;
 
-/// The cause of an internal error that is a panic, which has already been logged.
+/// The cause of an internal error that was a panic, which has already been logged.
 pub const PANIC: &str = "a panic while a request was processed";
 
-/// Replies that only say that the service is at fault.
+/// Limits the log lines of replies that only report a fault of the service.
 static FAULTS: Outage = Outage::new();
 
 /// The reason of a failed request: one stable word for programs.
@@ -306,7 +306,7 @@ impl ApiError {
         self
     }
 
-    /// The description for humans, with the fields as `name` has them.
+    /// The description for humans, with the fields named by `name`.
     #[must_use]
     pub fn message(&self, name: for<'a> fn(&'a FieldPath) -> Cow<'a, str>) -> Cow<'_, str> {
         if self.violations.is_empty() {

@@ -8,7 +8,7 @@ use crate::application::{
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
 const READ_BYTES: usize = 24 * 1024 * 1024;
-/// The bytes being sent. A separate budget, since the other may stay full for long: begun messages continue.
+/// The bytes being sent. A separate budget, so that messages that have begun continue even while the other one stays full.
 const SENT_BYTES: usize = 20 * 1024 * 1024;
 /// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
 const LAST_BYTES: usize = 8 * 1024 * 1024;
@@ -16,7 +16,7 @@ const LAST_BYTES: usize = 8 * 1024 * 1024;
 pub const MAX_SCANNED_FOR_PAGE: usize = 100_000;
 /// The divisor of each budget that gives the share of one connection.
 const CONNECTION_SHARE: usize = 4;
-/// The same for last messages: the largest message must fit into it.
+/// The divisor for last messages: the largest message must fit into the share.
 const CONNECTION_SHARE_OF_LAST: usize = 2;
 
 /// The bounds of event streams: of a whole node, or of one connection within it. Cheap to clone; clones share them.
@@ -57,13 +57,13 @@ impl EventStreams {
     /// Acquires a permit for one more stream.
     ///
     /// # Errors
-    /// [`AppError::TooManyStreams`] if there is none.
+    /// [`AppError::TooManyStreams`] without a free permit.
     pub fn acquire(&self) -> Result<EventStreamPermit, AppError> {
         let mut place = HeldBytes::none(self.permits.clone());
         if place.grow(1) { Ok(EventStreamPermit::new(place)) } else { Err(AppError::TooManyStreams) }
     }
 
-    /// The bounds of one more stream that follows the log.
+    /// The bounds of a further stream that follows the log.
     ///
     /// # Errors
     /// [`AppError::TooManyStreams`].
@@ -100,11 +100,11 @@ pub struct SentBytes {
 /// Whether the budget has room for a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
-    /// It has.
+    /// There is room.
     Yes,
-    /// Only for a last message, after which the reply ends.
+    /// There is room only for a last message, after which the reply ends.
     ForTheLast,
-    /// Not even for a last message.
+    /// There is no room, not even for a last message.
     None,
 }
 
@@ -115,13 +115,13 @@ impl SentBytes {
         Self { sent: HeldBytes::none(max.clone()), last: HeldBytes::none(max_of_last.clone()) }
     }
 
-    /// Without a bound, where no listener has set one.
+    /// Unbounded, where no listener has set a bound.
     #[must_use]
     pub fn unbounded() -> Self {
         Self::new(&ByteBudget::unbounded(), &ByteBudget::unbounded())
     }
 
-    /// Repermits the reservation by `bytes`.
+    /// Replaces the reservation by `bytes`.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> Room {
         if self.sent.set(bytes) {

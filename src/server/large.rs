@@ -18,26 +18,26 @@ use super::{
 };
 use crate::application::AppError;
 
-/// The reservation that a handler has made for its reply before it made the reply, in the extensions of the response.
+/// The reservation of a handler for its reply, made before the reply was encoded; kept in the extensions of the response.
 #[derive(Clone, Debug)]
 pub struct Reserved(Arc<Mutex<Option<SentBytes>>>);
 
 impl Reserved {
-    /// Hands `held` over with the response that has these `extensions`.
+    /// Passes `held` on with the response that has these `extensions`.
     pub fn hand_over(held: SentBytes, extensions: &mut Extensions) {
         extensions.insert(Self(Arc::new(Mutex::new(Some(held)))));
     }
 
-    /// The reservation that came with `extensions`, or else `unused`.
+    /// The reservation in `extensions`, or else `unused`.
     pub fn taken_from(extensions: &mut Extensions, unused: SentBytes) -> SentBytes {
         extensions.remove::<Self>().and_then(|reserved| reserved.0.lock().take()).unwrap_or(unused)
     }
 }
 
-/// The size from which a reply counts: smaller ones are about as large as the buffers of their connection.
+/// The size from which a reply counts: smaller ones fit into the buffers of their connection.
 pub const LARGE_BYTES: u64 = 16 * 1024;
 
-/// The error in place of a large reply that has no room, or is not read. A command has taken effect by then, which no refusal may deny.
+/// The error in place of a large reply that has no room, or is not read. A command has taken effect by then, which the error must not deny.
 #[must_use]
 pub fn instead_of_reply(is_command: bool) -> AppError {
     if is_command {
@@ -50,20 +50,20 @@ pub fn instead_of_reply(is_command: bool) -> AppError {
 /// The body of a unary call of gRPC, whose size is known only once it is encoded.
 #[derive(Debug)]
 pub enum UnaryBody<B> {
-    /// Nothing large has come.
+    /// No large message yet.
     Small {
-        /// `None` while the body becomes a large one.
+        /// `None` while the variant changes to `Large`.
         inner: Option<B>,
-        /// What a large message is reserved in, and whether the call is a command.
+        /// The reservation for a large message, and whether the call is a command.
         reserve: Option<(SentBytes, bool)>,
     },
-    /// A large message has come.
+    /// A large message.
     Large(PacedBody),
 }
 
 impl<B> UnaryBody<B> {
-    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over. Without room, the call ends with an error, which for a
-    /// command is another one.
+    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over. Without room, the call ends with an error, see
+    /// [`instead_of_reply`].
     pub const fn new(inner: B, held: SentBytes, is_command: bool) -> Self {
         Self::Small { inner: Some(inner), reserve: Some((held, is_command)) }
     }

@@ -1,5 +1,5 @@
-//! The caller that was verified last on a connection. Most connections have one, who repeats its credentials with each call: they are compared with
-//! those that were verified, which costs less than a hash and a look-up.
+//! The caller that was verified last on a connection. Most connections have one caller, which repeats its credentials with each call: comparing them
+//! with the verified ones costs less than a hash and a lookup.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use crate::identity::Accepted;
 pub struct LastCaller(Mutex<Option<Known>>);
 
 struct Known {
-    /// What it was verified by: the header `authorization`, or, without one, the certificate of the connection.
+    /// The header `authorization` by which it was verified; `None` for the certificate of the connection.
     authorization: Option<Box<[u8]>>,
     /// The version of the identities.
     version: u64,
@@ -21,7 +21,7 @@ struct Known {
 }
 
 impl fmt::Debug for Known {
-    /// Without the credentials.
+    /// Omits the credentials.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Known")
             .field("version", &self.version)
@@ -31,7 +31,7 @@ impl fmt::Debug for Known {
 }
 
 impl LastCaller {
-    /// The caller with these credentials, if they were the last ones, have not expired, and identities are those of `version` still.
+    /// The caller with these credentials, if they were the last ones, have not expired, and the identities still have this `version`.
     #[must_use]
     pub fn find(&self, authorization: Option<&[u8]>, version: u64) -> Option<Accepted> {
         let known = self.0.lock();
@@ -43,7 +43,7 @@ impl LastCaller {
         (is_same && known.accepted.lasts()).then(|| known.accepted.clone())
     }
 
-    /// Remembers a caller who was verified with identities of `version`, instead of the former one.
+    /// Remembers a caller that was verified with identities of this `version`, instead of the previous one.
     pub fn remember(&self, authorization: Option<&[u8]>, version: u64, accepted: &Accepted) {
         // A copy: the header may be a part of a far larger buffer.
         let known = Known { authorization: authorization.map(Box::from), version, accepted: accepted.clone() };
@@ -51,7 +51,7 @@ impl LastCaller {
     }
 }
 
-/// Whether both are the same, in a time that depends on their lengths only: clients of one proxy may share a connection.
+/// Whether both are equal, in a time that depends only on their lengths: clients of one proxy may share a connection.
 fn is_same(one: &[u8], other: &[u8]) -> bool {
     let ((words, rest), (other_words, other_rest)) = (one.as_chunks::<8>(), other.as_chunks::<8>());
     if one.len() != other.len() {

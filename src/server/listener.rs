@@ -69,13 +69,13 @@ static NOT_ACCEPTED: Outage = Outage::new();
 
 /// The maximum bytes of requests of a node: incomplete ones, and those being answered.
 pub const REQUEST_BYTES: usize = 64 * 1024 * 1024;
-/// The same for one connection.
+/// The maximum for one connection.
 const CONNECTION_REQUEST_BYTES: usize = REQUEST_BYTES / 4;
 
 /// The bounds of the listener.
 #[derive(Clone, Debug)]
 pub struct ServerOptions {
-    /// The maximum number of open connections; one more waits in the listen backlog.
+    /// The maximum number of open connections; further ones wait in the listen backlog.
     pub max_connections: usize,
     /// The maximum number of open calls on one connection.
     pub max_concurrent_streams: u32,
@@ -95,14 +95,14 @@ pub struct ServerOptions {
     pub admission: Arc<Admission>,
     /// The time limits for clients to read replies.
     pub pace: Pace,
-    /// What counts calls.
+    /// The meters of calls.
     pub meters: Arc<CallMeters>,
-    /// What counts connections.
+    /// The meters of connections.
     pub connections: ConnectionMeters,
 }
 
 impl ServerOptions {
-    /// The same, with connections counted as those of `port`.
+    /// The same bounds, with connections counted for `port`.
     #[must_use]
     pub fn of_port(&self, metrics: &Metrics, port: &'static str) -> Self {
         let connections = metrics::with_local_recorder(metrics, || ConnectionMeters::of(port));
@@ -211,7 +211,7 @@ async fn permit(permits: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSem
         return Some(free);
     }
     loop {
-        // At once: a client that connects again each time that its connection is closed takes no longer for that than others.
+        // Evicts before the first wait: a client that reconnects each time its connection is closed waits no longer than others.
         open.evict_idlest(EVICTED_AFTER);
         let free = Arc::clone(permits).acquire_owned();
         match tokio::time::timeout(EVICTION_INTERVAL, free).await {

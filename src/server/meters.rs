@@ -1,7 +1,7 @@
-//! What is counted of each call: its duration, outcome, bytes and messages, by method of gRPC or route of REST.
+//! The metrics of calls: duration, outcome, bytes and messages, by gRPC method or REST route.
 //!
-//! The names follow the conventions of OpenTelemetry. A client cannot make up labels: what the table of methods and routes does not have is `_OTHER`.
-//! Handles are made once, and found by the number of the row.
+//! The names follow the conventions of OpenTelemetry. A client cannot invent labels: every call without a row in the table of rules is `_OTHER`.
+//! Handles are created once, and found by the number of the row.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -19,17 +19,17 @@ use crate::telemetry::metrics::Metrics;
 
 /// The name for everything that the service does not know.
 pub const OTHER: &str = "_OTHER";
-/// The codes of gRPC that exist before they occur: success, and what by convention is the fault of a server. A counter that begins with its first
-/// failure hides it.
+/// The gRPC codes whose series exist from the start: success, and the codes that are a server's fault by convention. A counter that begins with its
+/// first failure would hide that failure.
 const FIRST_CODES: [u16; 6] = [0, 2, 4, 13, 14, 15];
-/// The same for REST.
+/// The HTTP statuses whose series exist from the start.
 const FIRST_STATUSES: [u16; 4] = [200, 500, 503, 504];
-/// The status of a request whose client has gone before the reply.
+/// The status of a request whose client left before the reply.
 pub const CLIENT_GONE: u16 = 499;
-/// CANCELLED: the same for gRPC.
+/// The code of a gRPC call whose client left before the reply.
 pub const CANCELLED: u16 = 1;
 
-/// A method of HTTP.
+/// An HTTP method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verb {
     /// GET
@@ -45,7 +45,7 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// That of a request.
+    /// The HTTP method of a request.
     #[must_use]
     pub const fn of(method: &Method) -> Self {
         match *method {
@@ -111,7 +111,7 @@ impl CallMeters {
     }
 }
 
-/// What a meter is for.
+/// The subject of a meter.
 #[derive(Clone, Copy, Debug)]
 enum Of {
     Method { service: &'static str, method: &'static str },
@@ -146,7 +146,7 @@ pub struct Meter {
     active: Gauge,
     received_bytes: Counter,
     sent_bytes: Counter,
-    /// Of a method that streams.
+    /// The messages, for a method that streams.
     messages: Option<Messages>,
     outcomes: Outcomes,
 }
@@ -154,13 +154,13 @@ pub struct Meter {
 /// The messages of a method that streams.
 #[derive(Debug)]
 pub struct Messages {
-    /// From clients.
+    /// Messages from clients.
     pub received: Counter,
-    /// To clients.
+    /// Messages to clients.
     pub sent: Counter,
 }
 
-/// The outcomes that have occurred. They are few, and none is ever removed: a list that only grows needs no lock.
+/// The outcomes that have occurred. They are few, and never removed: a list that only grows needs no lock.
 #[derive(Debug, Default)]
 struct Outcomes(OnceLock<Box<Outcome>>);
 
@@ -170,7 +170,7 @@ struct Outcome {
     verb: Verb,
     code: u16,
     count: Counter,
-    /// `None` before the first one: a histogram is long.
+    /// Unset before the first call: a histogram has many series.
     seconds: OnceLock<Histogram>,
     next: Outcomes,
 }
@@ -204,7 +204,7 @@ impl Meter {
         self.active.increment(1.0);
     }
 
-    /// Counts the end of a call after `took`, with this status of HTTP or code of gRPC; `None` if its client has gone before there was one.
+    /// Counts the end of a call after `took`, with this HTTP status or gRPC code; `None` if the client left before there was one.
     pub fn end(&self, verb: Verb, code: Option<u16>, took: Duration) {
         self.active.decrement(1.0);
         let gone = match self.of {

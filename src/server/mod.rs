@@ -53,7 +53,7 @@ pub struct ServerInfo {
     pub persistence: &'static str,
     /// When the node started.
     pub started_at: Timestamp,
-    /// The same as an instant, for the uptime.
+    /// When the node started, as an instant, for the uptime.
     pub started: Instant,
     /// The maximum size of a request, in bytes.
     pub max_message_bytes: usize,
@@ -65,7 +65,7 @@ pub struct ServerInfo {
     pub max_connections: usize,
     /// Whether callers are identified.
     pub authentication: Authentication,
-    /// A warning about dangerous access to the node; `None` if there is none.
+    /// A warning about dangerous access to the node; `None` if access is not dangerous.
     pub security_warning: Option<&'static str>,
     /// The settings in use, secrets hidden.
     pub configuration: Vec<EffectiveSetting>,
@@ -74,9 +74,9 @@ pub struct ServerInfo {
 /// Whether the callers of a node are identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Authentication {
-    /// They are not: every client may do everything.
+    /// Callers are not identified: every client may do everything.
     None,
-    /// They are: calls need credentials.
+    /// Callers are identified: calls need credentials.
     Required,
 }
 
@@ -91,7 +91,7 @@ impl Authentication {
     }
 }
 
-/// Every path of REST and of the dashboard, as the OpenAPI document has them.
+/// Every path of REST and of the dashboard, as in the OpenAPI document.
 #[must_use]
 pub fn paths() -> Vec<String> {
     [rest::paths(), dashboard::PATHS.map(str::to_owned).to_vec()].concat()
@@ -129,7 +129,7 @@ pub struct ApiState {
     pub health: Arc<Health>,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Changes the filter of the log; `None` where an embedding program has set up its log itself.
+    /// Changes the filter of the log; `None` if an embedding program has set up its log itself.
     pub logs: Option<LogLevels>,
     /// The metrics for `/metrics`.
     pub metrics: Metrics,
@@ -151,7 +151,7 @@ impl ApiState {
         self.known_log().ok_or_else(unknown)
     }
 
-    /// The same; `None` before then.
+    /// The signer of the log; `None` before the event store has been reached.
     #[must_use]
     pub fn known_log(&self) -> Option<Signer> {
         self.signer.current()

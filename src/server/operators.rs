@@ -1,6 +1,6 @@
 //! Access for operators: dead letters, rebuilds, metrics, and the details of health.
 //!
-//! Where callers are identified their role decides, at every port, and nothing else here applies.
+//! Where callers are identified, their roles decide on every port, and nothing else here applies.
 
 use std::net::SocketAddr;
 
@@ -11,11 +11,11 @@ use super::{
     error::{ApiError, Reason},
 };
 
-/// In the extensions of a request: marks its client as an operator.
+/// Marks the client of a request as an operator, in the extensions of the request.
 #[derive(Clone, Copy, Debug)]
 pub struct IsOperator;
 
-/// Which clients count as operators.
+/// The clients that count as operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operators {
     /// Clients on the node's machine.
@@ -35,7 +35,7 @@ impl Operators {
     }
 }
 
-/// Whether `address` is of this machine, also if mapped to IPv6.
+/// Whether `address` is a loopback address of this machine, also if mapped to IPv6.
 fn is_loopback(address: &SocketAddr) -> bool {
     address.ip().to_canonical().is_loopback()
 }

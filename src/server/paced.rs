@@ -176,7 +176,7 @@ impl Reply {
                 self.size = self.size.map(|size| size.saturating_sub(piece.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            // What a whole reply holds may have been reserved before it began.
+            // The bytes of a whole reply may have been reserved before it began.
             if self.instead.is_none() {
                 self.held.clear();
             }

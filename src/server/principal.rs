@@ -1,4 +1,4 @@
-//! The verified caller of a request, as the handlers of both APIs read it.
+//! The verified caller of a request, for the handlers of both APIs.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::{
 
 /// The caller of the request with `extensions`. Where callers are not identified it is [`Principal::anonymous`], which may do everything.
 ///
-/// Dispatch puts the verified caller into the extensions before any handler runs, and refuses a request without one where callers are identified.
+/// Access control adds the verified caller to the extensions before any handler runs, and refuses a request without one where callers are identified.
 #[must_use]
 pub fn principal(extensions: &Extensions) -> &Principal {
     extensions.get::<Arc<Principal>>().map_or(Principal::anonymous(), |verified| verified)
@@ -23,7 +23,7 @@ pub fn reading(extensions: &Extensions) -> Scope {
     Scope::of(principal(extensions), Role::Reader)
 }
 
-/// The orders whose events the caller of the request with `extensions` may follow, where it asks for those of all orders.
+/// The orders whose events the caller of the request with `extensions` may follow, if it requests those of all orders.
 #[must_use]
 pub fn following(extensions: &Extensions) -> Scope {
     Scope::of(principal(extensions), Role::Events)

@@ -155,7 +155,7 @@ pub struct ServerConfig {
     pub grpc_port: Option<u16>,
     /// An additional port whose clients are all operators; 0 for any free one.
     pub admin_port: Option<u16>,
-    /// The file with the callers; `None`: they are not identified.
+    /// The identity file; `None`: callers are not identified.
     pub identities: Option<PathBuf>,
     /// Whether every client counts as an operator.
     pub anyone_operates: bool,
@@ -179,7 +179,7 @@ pub struct ServerConfig {
     pub max_concurrent_streams: u32,
     /// The maximum number of open event streams.
     pub max_event_streams: usize,
-    /// The same for one connection.
+    /// The maximum number of open event streams on one connection.
     pub max_event_streams_per_connection: usize,
     /// The age at which a connection is asked to close; 0 for never.
     pub max_connection_age_ms: u64,

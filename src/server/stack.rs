@@ -1,7 +1,7 @@
-//! The layers around both doors, from the outside in.
+//! The layers around both APIs, from the outside in.
 //!
-//! A new concern of every call is a file in `stack/` with a [`Layer`](tower::Layer), and a line in [`Stack::open`]. The types are static: a layer costs
-//! neither an allocation nor a dynamic call, and what is said of a call is found once, in [`Call`](super::call::Call).
+//! A new concern of every call is a file in `stack/` with a [`Layer`](tower::Layer), and a line in [`Stack::open`]. The types are static: a layer
+//! costs neither an allocation nor a dynamic call. The properties of a call are determined once, in [`Call`](super::call::Call).
 
 mod answers;
 mod call_ids;
@@ -58,7 +58,7 @@ pub type PortService = CallIds<
     GrpcWeb<Metered<Logged<Traced<Answers<Origins<Pages<Identity<Limits<Pacing<Deadlines<Panics<Doors>>>>>>>>>>>>,
 >;
 
-/// What the layers are made of.
+/// The parts from which the layers are built.
 #[derive(Clone, Debug)]
 pub struct Stack {
     traces: TraceLayer,
@@ -80,7 +80,7 @@ pub struct StackOptions {
     pub gate: BrowserGate,
     /// Web origins that may send requests, in addition to pages of the node itself; `*` alone for all.
     pub cors_allowed_origins: Vec<String>,
-    /// Which clients count as operators, where callers are not identified.
+    /// The clients that count as operators, where callers are not identified.
     pub operators: Operators,
     /// Verifies callers; `None`: they are not identified.
     pub authenticator: Option<Authenticator>,
@@ -138,7 +138,7 @@ impl Stack {
         self.service(Operators::Anyone, self.rest.clone())
     }
 
-    /// The list of the layers. Those that record or audit the outcome of a call are outside of those that may end it.
+    /// The list of the layers. Layers that record or audit the outcome of a call are outside of layers that may end it.
     fn service(&self, operators: Operators, rest: Router) -> PortService {
         let identity = IdentityLayer::new(self.access.clone(), operators, Arc::clone(&self.audit));
         ServiceBuilder::new()
@@ -154,15 +154,15 @@ impl Stack {
             .layer(self.traces.clone())
             // Completes problem documents, and the headers for browsers.
             .layer(self.answers)
-            // Refuses what pages of other sites send, and what is no protocol of this port.
+            // Refuses requests from pages of other sites, and protocols that this port does not serve.
             .layer(self.origins.clone())
             // Tells browsers which pages may read the response.
             .layer(self.pages.clone())
-            // Refuses callers that may not do this.
+            // Refuses callers that may not make the call.
             .layer(identity)
-            // Refuses calls that there is no room for.
+            // Refuses calls above the limits of the node.
             .layer(self.limits.clone())
-            // Counts what waits to be read by the client.
+            // Counts data that waits to be read by the client.
             .layer(PaceLayer)
             // Ends the call at its deadline.
             .layer(DeadlineLayer)

@@ -1,7 +1,7 @@
-//! The audit: structured lines for refused calls and the actions of operators, under a log target of its own, and a counter.
+//! The audit: structured lines for refused calls and the actions of operators, under a separate log target, and a counter.
 //!
-//! Each action of an operator and each refusal to a verified caller has a line. Refusals that anyone can cause would fill the disk: those of one reason
-//! and route have a line at once, and then one with their number every 30 s. The counter has each of them.
+//! Each action of an operator and each refusal to a verified caller has a line. Refusals that anyone can cause could fill the disk: the first one
+//! with a reason on a route is logged at once, and further ones as a number every 30 s. The counter counts each of them.
 //!
 //! A line has no personal data: neither the payload of the call, nor the order or customer that it is about.
 
@@ -32,7 +32,7 @@ const COUNTED_EVERY: Duration = Duration::from_secs(30);
 /// The outcome of an audited call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was carried out.
+    /// It was executed.
     Done,
     /// It was allowed, and failed.
     Failed,
@@ -52,10 +52,10 @@ impl Outcome {
 
 const OUTCOMES: [&str; 3] = ["done", "failed", "refused"];
 
-/// Who called, and from where.
+/// The caller and its address.
 #[derive(Clone, Debug, Default)]
 pub struct Who {
-    /// The verified name; empty if there is none.
+    /// The verified name; empty without one.
     pub name: String,
     /// The address of the client.
     pub peer: Option<SocketAddr>,
@@ -70,7 +70,7 @@ impl Who {
     }
 }
 
-/// What was called: the kind, the method and the path as in the table of rules.
+/// The kind, the method and the path of the called row of the table of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct What {
     action: &'static str,
@@ -87,7 +87,7 @@ impl What {
     }
 }
 
-/// The refusals since the last line, by what was called and the reason. There are no more than the table of rules and that of reasons have.
+/// The number of refusals since the last line, by row and reason. Both tables bound the number of entries.
 type Unsaid = Arc<Mutex<HashMap<(What, &'static str), u64>>>;
 
 /// Writes the audit.
@@ -124,7 +124,7 @@ impl Audit {
         say(what, who, OUTCOMES[outcome.index()], reason, None);
     }
 
-    /// Whether a refusal is logged by itself; otherwise it is counted for the next line.
+    /// Whether a refusal gets its own line; otherwise it is counted for the next line.
     fn is_first(&self, what: What, reason: &'static str) -> bool {
         let key = (what, reason);
         match self.unsaid.lock().entry(key) {
@@ -133,7 +133,7 @@ impl Audit {
                 return false;
             }
             Entry::Vacant(none) => {
-                // Where nothing can count on time, each has its line.
+                // Without a runtime there is no timer: each refusal gets a line.
                 let Ok(runtime) = Handle::try_current() else { return true };
                 none.insert(0);
                 runtime.spawn(count(Arc::clone(&self.unsaid), key));
@@ -143,7 +143,7 @@ impl Audit {
     }
 }
 
-/// Logs the number of refusals every [`COUNTED_EVERY`], until there are none.
+/// Logs the number of refusals every [`COUNTED_EVERY`], until there are no more.
 async fn count(all: Unsaid, key: (What, &'static str)) {
     loop {
         sleep(COUNTED_EVERY).await;
@@ -160,7 +160,7 @@ async fn count(all: Unsaid, key: (What, &'static str)) {
     }
 }
 
-/// Writes a line: for one call, or for the `count` that had none.
+/// Writes a line: for one call, or for the `count` calls that had no line.
 fn say(what: What, who: &Who, outcome: &str, reason: &str, count: Option<u64>) {
     // Texts are quoted and escaped by the log.
     tracing::info!(
@@ -205,7 +205,7 @@ mod tests {
     }
 
     impl Lines {
-        /// The lines since the last time, without what is before the path.
+        /// The lines since the last call, from the path on.
         fn taken(&self) -> Vec<String> {
             let text = String::from_utf8(std::mem::take(&mut *self.0.lock())).expect("text");
             let end = |line: &str| line.split_once("path=").expect("a path").1.trim().to_owned();
@@ -234,7 +234,7 @@ mod tests {
         let missing = format!("{pay} reason=\"CREDENTIALS_MISSING\"");
         let at_once = [unclassified.to_owned(), missing.clone(), format!("{pay} reason=\"CREDENTIALS_INVALID\"")];
         assert_eq!(lines.taken(), at_once);
-        // What verified callers do can be told apart, and is bounded by their limits.
+        // Each refusal of a verified caller has a line: their number is bounded by the caller's limits.
         refuse("app", rule, Reason::RoleMissing);
         refuse("app", rule, Reason::RoleMissing);
         assert_eq!(lines.taken().len(), 2);
@@ -244,7 +244,7 @@ mod tests {
         let mut expected = [format!("{unclassified} count=999"), format!("{missing} count=999")];
         expected.sort();
         assert_eq!(counted, expected);
-        // A minute without any: the next one has a line at once.
+        // After a minute without refusals the next one has a line at once.
         sleep(COUNTED_EVERY * 2).await;
         assert_eq!(lines.taken(), Vec::<String>::new());
         refuse("", rule, Reason::CredentialsMissing);

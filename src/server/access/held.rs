@@ -1,4 +1,4 @@
-//! The body of a reply to a call that was let in.
+//! The body of a reply to an admitted call.
 
 use std::{
     pin::Pin,
@@ -17,11 +17,11 @@ use crate::{
 };
 
 pin_project! {
-    /// The body of a reply. It holds the permit of an open stream until it ends, and ends once the caller may not make the call any longer.
+    /// The body of a reply. It holds the permit of an open stream until it ends, and ends once the caller may no longer make the call.
     pub struct HeldBody<B> {
         #[pin]
         inner: B,
-        // Of an open gRPC call, where callers are identified.
+        // For an open gRPC call, where callers are identified.
         lost: Option<BoxFuture<'static, ApiError>>,
         has_ended: bool,
         _permit: Option<Permit>,
@@ -29,12 +29,12 @@ pin_project! {
 }
 
 impl<B> HeldBody<B> {
-    /// A body that counts as no stream.
+    /// A body that does not count as a stream.
     pub const fn free(inner: B) -> Self {
         Self { inner, lost: None, has_ended: false, _permit: None }
     }
 
-    /// The body of a stream, which occupies `permit`; `standing` is that of the caller of an open gRPC call.
+    /// The body of a stream, which occupies `permit`; `standing` is the standing of the caller of an open gRPC call.
     pub fn new(inner: B, permit: Option<Permit>, standing: Option<Arc<Standing>>) -> Self {
         let lost = standing.map(|standing| async move { standing.lost().await }.boxed());
         Self { inner, lost, has_ended: false, _permit: permit }

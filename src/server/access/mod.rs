@@ -1,4 +1,4 @@
-//! Whether a call is allowed: verifies its caller, and holds it to the table of rules and to the limits of the caller. One gate in front of both APIs.
+//! Access control, in front of both APIs: verifies the caller of a call, and checks the call against the table of rules and the limits of the caller.
 
 pub mod audit;
 mod held;
@@ -37,7 +37,7 @@ const SCHEME: &str = "bearer ";
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
-/// The gate. Cheap to clone.
+/// Access control. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Access {
     authenticator: Authenticator,
@@ -52,11 +52,11 @@ pub struct Admitted {
     command: Option<Permit>,
     stream: Option<Permit>,
     rate: Option<RateLeft>,
-    /// Of an audited call.
+    /// The caller, for an audited call.
     who: Option<Who>,
-    /// Of a call that the application may refuse to this caller.
+    /// The audit of refusals by the application, for a call that it may refuse to this caller.
     trail: Option<Trail>,
-    /// Of a call that ends once its caller may not make it any longer.
+    /// The standing of the caller, for a call that ends once the caller may no longer make it.
     standing: Option<Arc<Standing>>,
 }
 
@@ -67,11 +67,11 @@ impl Access {
         Self { authenticator, audit, nobody: Arc::new(Principal::nobody()) }
     }
 
-    /// Lets `request` in, which is for `called`, with its verified caller in the extensions; refused calls are audited.
+    /// Admits `request`, a call of `called`, and adds its verified caller to the extensions; refused calls are audited.
     ///
     /// # Errors
-    /// `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`, `CREDENTIALS_EXPIRED`, `ROLE_MISSING`, `CALLER_LIMIT`; what the table does not have is answered
-    /// as if it did not exist.
+    /// `CREDENTIALS_MISSING`, `CREDENTIALS_INVALID`, `CREDENTIALS_EXPIRED`, `ROLE_MISSING`, `CALLER_LIMIT`; a call without a row in the table is
+    /// answered as if it did not exist.
     pub fn admit(&self, request: &mut Request<Body>, called: Called, is_grpc: bool) -> Result<Admitted, ApiError> {
         let Called::Rule(rule) = called else {
             let who = Who::of(request.extensions(), None);
@@ -79,7 +79,7 @@ impl Access {
             self.audit.record(&who, None, Outcome::Refused(error.reason));
             return Err(error);
         };
-        // Taken before the header is removed, and seen by a handler only if the call is admitted.
+        // Created before the header is removed, and visible to a handler only if the call is admitted.
         let standing = (rule.kind == Kind::Stream).then(|| Standing::of(self, rule, request));
         let caller = self.caller(request);
         let mut outcome = self.authorize(rule, caller.as_ref(), request);
@@ -89,7 +89,7 @@ impl Access {
         }
         if let (Some(standing), Ok(admitted)) = (standing, &mut outcome) {
             let standing = Arc::new(standing.by(request, principal));
-            // A call with commands holds each of them to it, and ends only after its replies.
+            // A call with commands checks each command against it, and ends only after its replies.
             let ends_itself = !is_grpc || rule.path.contains(".OrderCommandService/");
             admitted.standing = (!ends_itself).then(|| Arc::clone(&standing));
             request.extensions_mut().insert(standing);
@@ -111,7 +111,7 @@ impl Access {
             None => self.verify(value, None, &LastCaller::default()),
         };
         let accepted = accepted?;
-        // Nothing behind the gate can log it.
+        // Sensitive: nothing behind access control can log it.
         request.headers_mut().remove(header::AUTHORIZATION);
         Ok(accepted.map(|accepted| accepted.caller))
     }
@@ -155,7 +155,7 @@ impl Access {
         let mut admitted =
             Admitted { rule, command: None, stream: None, rate: None, who: None, trail: None, standing: None };
         if rule.policy == Policy::Public {
-            // Wrong credentials are treated like none here.
+            // Here wrong credentials are treated like missing ones.
             match caller {
                 Ok(Some(caller)) => attach(request, caller),
                 Ok(None) | Err(_) => drop(request.extensions_mut().insert(Arc::clone(&self.nobody))),
@@ -167,7 +167,7 @@ impl Access {
             Ok(None) => return Err(missing()),
             Err(rejection) => return Err(rejected(rejection)),
         };
-        // First, so that calls without the role cost as much as others.
+        // Counted first, so that calls without the role cost as much as others.
         if let Some(limits) = &caller.limits {
             admitted.rate = limits.call().map_err(|exceeded| limited(&exceeded))?;
         }
@@ -191,7 +191,7 @@ impl Access {
     }
 }
 
-/// Puts the verified caller where handlers look for it.
+/// Adds the verified caller to the extensions, where handlers look for it.
 fn attach(request: &mut Request<Body>, caller: &Verified) {
     let extensions = request.extensions_mut();
     if caller.principal.roles().has(Role::Operator) {
@@ -205,7 +205,7 @@ fn certificate(request: &Request<Body>) -> Option<&PeerCertificate> {
     call::connection(request.extensions()).and_then(|connection| connection.certificate.as_ref())
 }
 
-/// Holds `caller` to the roles of `rule`.
+/// Checks `caller` against the roles of `rule`.
 fn has_role(rule: &Rule, caller: &Verified) -> Result<(), ApiError> {
     match rule.policy {
         Policy::OneOf(roles) if !caller.principal.roles().has_any(roles) => Err(role_missing(&caller.principal, roles)),
@@ -214,7 +214,7 @@ fn has_role(rule: &Rule, caller: &Verified) -> Result<(), ApiError> {
 }
 
 impl Admitted {
-    /// An action of an operator, which is audited at its end.
+    /// An action of an operator, audited when it ends.
     #[must_use]
     pub const fn audited(rule: &'static Rule, who: Who) -> Self {
         Self { rule, command: None, stream: None, rate: None, who: Some(who), trail: None, standing: None }
@@ -231,8 +231,8 @@ impl Admitted {
             && self.standing.is_none()
     }
 
-    /// Ends the call with `response`: tells REST clients their rate, and audits an action of an operator and what the application refuses to a
-    /// customer. A stream occupies its permit until the end of its body.
+    /// Ends the call with `response`: reports the rate to REST clients, and audits an action of an operator, or a refusal by the application. A
+    /// stream occupies its permit until the end of its body.
     pub fn finish<B>(self, audit: &Audit, is_grpc: bool, mut response: Response<B>) -> Response<HeldBody<B>> {
         let Self { rule, command, stream, rate, who, trail, standing } = self;
         drop(command);
@@ -308,7 +308,7 @@ pub fn limited(exceeded: &Exceeded) -> ApiError {
     }
 }
 
-/// Adds the headers that a refused client needs: how to identify itself (RFC 6750), which methods there are, its rate.
+/// Adds the headers that a refused client needs: how to identify itself (RFC 6750), the allowed methods, its rate.
 pub fn explain(headers: &mut HeaderMap, error: &ApiError) {
     let challenge = match error.reason {
         Reason::CredentialsMissing => "Bearer realm=\"ordersystem\"",

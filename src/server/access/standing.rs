@@ -1,4 +1,4 @@
-//! Checks that the caller of an open call is still the one for whom the call was admitted.
+//! Checks that the caller of an open call may still make it.
 
 use std::{
     sync::Arc,
@@ -17,21 +17,21 @@ use crate::{
     },
 };
 
-/// How often an open call looks at the clock for the end of its credentials: it may be set forward.
+/// How often an open call checks whether its credentials have expired: the clock may be set forward.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
-/// When to open a call again that has ended with its credentials: the client may have renewed them. If not, it is refused for good then.
+/// The retry delay of a call that has ended with its credentials: the client may have renewed them. If not, it is refused permanently then.
 const REOPEN_AFTER: Duration = Duration::from_millis(100);
 
-/// The credentials of an open call, for what it does later: they may be withdrawn or expire, and their roles may change.
+/// The credentials of an open call, to be verified again later: they may be withdrawn or expire, and their roles may change.
 #[derive(Debug)]
 pub struct Standing {
     access: Access,
-    /// With the caller as it was then.
+    /// The audit of refusals, with the caller at admission.
     trail: Trail,
     authorization: Option<HeaderValue>,
-    /// `None` where the header is what counts.
+    /// `None` if the header identifies the caller.
     certificate: Option<PeerCertificate>,
-    /// For a call that verifies its caller again and again.
+    /// Caches the caller for a call that verifies it repeatedly.
     last: LastCaller,
 }
 
@@ -40,7 +40,7 @@ impl Standing {
     pub(super) fn of(access: &Access, rule: &'static Rule, request: &Request<Body>) -> Self {
         let mut authorization = request.headers().get(header::AUTHORIZATION).cloned();
         if let Some(value) = &mut authorization {
-            // Nothing can log it.
+            // Sensitive: nothing can log it.
             value.set_sensitive(true);
         }
         let certificate = certificate(request).filter(|_| authorization.is_none()).cloned();
@@ -48,20 +48,20 @@ impl Standing {
         Self { access: access.clone(), trail, authorization, certificate, last: LastCaller::default() }
     }
 
-    /// The same, of the call `request` by `caller`.
+    /// The standing with the certificate of `request`, a call by `caller`.
     pub(super) fn by(mut self, request: &Request<Body>, caller: Option<&Principal>) -> Self {
         let who = Who::of(request.extensions(), caller);
         self.trail = Trail::new(Arc::clone(&self.access.audit), self.trail.rule(), who);
         self
     }
 
-    /// Of the open call with `extensions`; `None` where callers are not identified, and for calls that do not stay open.
+    /// The standing of the open call with `extensions`; `None` where callers are not identified, and for calls that do not stay open.
     #[must_use]
     pub fn in_extensions(extensions: &Extensions) -> Option<Arc<Self>> {
         extensions.get::<Arc<Self>>().cloned()
     }
 
-    /// Verifies the caller again, and holds it to the rule of its call; a refusal is audited.
+    /// Verifies the caller again, and checks it against the rule of its call; a refusal is audited.
     ///
     /// # Errors
     /// `CREDENTIALS_INVALID`, `CREDENTIALS_EXPIRED`, `ROLE_MISSING`.
@@ -69,10 +69,10 @@ impl Standing {
         self.verify().map(|accepted| accepted.caller)
     }
 
-    /// Waits until the caller is no longer one that may make the call: its credentials have been withdrawn or have expired, or it has lost the role.
-    /// That is audited, and is what the call ends with. A client with renewed credentials may open it again.
+    /// Waits until the caller may no longer make the call: its credentials have been withdrawn or have expired, or it has lost the role. The returned
+    /// error has been audited, and ends the call. A client with renewed credentials may open it again.
     pub async fn lost(&self) -> ApiError {
-        // Before the caller is verified: no change is missed.
+        // Subscribed before the caller is verified, so that no change is missed.
         let mut changes = self.access.authenticator.changes();
         loop {
             let until = match self.verify() {
@@ -88,7 +88,7 @@ impl Standing {
         }
     }
 
-    /// The same for the caller of a call; where callers are not identified, it waits for ever.
+    /// Like [`Standing::lost`], for the caller of any call; where callers are not identified, it waits forever.
     pub async fn lost_by(caller: Option<Arc<Self>>) -> ApiError {
         match caller {
             Some(standing) => standing.lost().await,
@@ -110,7 +110,7 @@ impl Standing {
     }
 }
 
-/// Waits for a time of the clock; for ever, if there is none.
+/// Waits until the clock reaches `time`; forever without one.
 async fn reached(time: Option<SystemTime>) {
     let Some(time) = time else { return std::future::pending().await };
     while let Ok(left) = time.duration_since(SystemTime::now())

@@ -1,4 +1,4 @@
-//! Who may call what: one row for each method of gRPC and each route of REST. A call without a row is refused.
+//! The table of rules, which defines who may call what: one row for each gRPC method and each REST route. A call without a row is refused.
 //!
 //! The rows of the single commands are derived from their kinds, which name the allowed roles; all others are written here.
 
@@ -12,7 +12,7 @@ use crate::{
     identity::{Role, Roles},
 };
 
-/// Who may call.
+/// The callers that are allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Policy {
     /// Everyone, without credentials.
@@ -58,15 +58,15 @@ impl Kind {
 /// The rule of one method or route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The HTTP method of a route; empty for a method of gRPC.
+    /// The HTTP method of a route; empty for a gRPC method.
     pub method: &'static str,
     /// The full name of the method as in `/package.Service/Method`, or the template of the route.
     pub path: Cow<'static, str>,
-    /// Who may call.
+    /// The callers that are allowed.
     pub policy: Policy,
     /// Its kind.
     pub kind: Kind,
-    /// The limit that applies to it under load; `None`: it is always let in.
+    /// The limit that applies to it under load; `None`: it is always admitted.
     pub class: Option<Class>,
     /// The number of its method among the methods, or of its path among the paths.
     pub number: usize,
@@ -89,7 +89,7 @@ const fn get(path: &'static str, policy: Policy, kind: Kind) -> Rule {
 /// The service of the commands.
 const COMMANDS: &str = "/catga.orders.v1.OrderCommandService/";
 
-/// The methods of gRPC without the single commands.
+/// The gRPC methods without the single commands.
 const OTHER_METHODS: &[Rule] = &[
     rpc("/catga.orders.v1.OrderCommandService/ExecuteCommands", WRITES, Kind::Stream),
     rpc("/catga.orders.v1.OrderQueryService/GetOrder", READS, Kind::Read),
@@ -119,7 +119,7 @@ const OTHER_METHODS: &[Rule] = &[
     rpc("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", Policy::Verified, Kind::Stream),
 ];
 
-/// The routes of REST and of the pages without those of orders.
+/// The routes of REST and of the pages, without the routes of orders.
 const OTHER_ROUTES: &[Rule] = &[
     get("/stats", READS, Kind::Read),
     get("/events", FOLLOWS, Kind::Stream),
@@ -164,20 +164,20 @@ static ROUTES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
     numbered.collect()
 });
 
-/// The rows of a page instead of a stream, for each route that has both: a page is an ordinary read, and costs like a batch.
+/// The rows of a page instead of a stream, for each route that has both: a page is an ordinary read, and costs as much as a batch.
 static PAGES: LazyLock<HashMap<&str, Rule>> = LazyLock::new(|| {
     let streams = ROUTES.iter().filter(|rule| rule.kind == Kind::Stream);
     streams.map(|rule| (&*rule.path, Rule { kind: Kind::Read, class: Some(Class::BulkRead), ..rule.clone() })).collect()
 });
 
-/// The rows of methods in the order of the lengths of their paths, which most comparisons look at alone.
+/// The rows of methods, ordered by the length of the path, which decides most comparisons.
 static BY_METHOD: LazyLock<Vec<&Rule>> = LazyLock::new(|| {
     let mut rules: Vec<_> = METHODS.iter().collect();
     rules.sort_by_key(|rule| (rule.path.len(), &*rule.path));
     rules
 });
 
-/// The rows of each path. The router is that of the routes themselves: a literal segment goes before a parameter.
+/// The rows of each path. The router is that of the routes themselves: a literal segment takes precedence over a parameter.
 static BY_PATH: LazyLock<matchit::Router<Vec<&'static Rule>>> = LazyLock::new(|| {
     let mut paths: Vec<(&str, Vec<&Rule>)> = Vec::new();
     for rule in ROUTES.iter() {
@@ -194,7 +194,7 @@ static BY_PATH: LazyLock<matchit::Router<Vec<&'static Rule>>> = LazyLock::new(||
     router
 });
 
-/// The rows of the methods of gRPC.
+/// The rows of the gRPC methods.
 #[must_use]
 pub fn methods() -> &'static [Rule] {
     &METHODS
@@ -250,7 +250,7 @@ pub fn of_method(path: &str) -> Option<&'static Rule> {
     found.ok().and_then(|place| BY_METHOD.get(place).copied())
 }
 
-/// What the table has for a call.
+/// The entry of the table for a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
     /// Its rule.
@@ -286,7 +286,7 @@ impl Called {
         matches!(self, Self::Rule(rule) if rule.kind == Kind::Stream && !rule.method.is_empty())
     }
 
-    /// The same route for a page.
+    /// The row of the same route for a page.
     #[must_use]
     pub fn as_page(self) -> Self {
         match self {
@@ -295,7 +295,7 @@ impl Called {
         }
     }
 
-    /// The path as in the table, which has no values of a client.
+    /// The path as in the table, without any values sent by a client.
     #[must_use]
     pub fn path(self) -> Option<&'static str> {
         match self {
@@ -305,7 +305,7 @@ impl Called {
     }
 }
 
-/// What a call of `path` is for: of a method of gRPC, or else of a route.
+/// The entry for a call of `path`: of a gRPC method, or else of a route.
 #[must_use]
 pub fn called(is_grpc: bool, method: &Method, path: &str) -> Called {
     if is_grpc { of_method(path).map_or(Called::None, Called::Rule) } else { of_route(method, path) }
@@ -344,7 +344,7 @@ fn class_of_method(path: &str) -> Option<Class> {
     }
 }
 
-/// The same for a REST route; pages of histories are among [`PAGES`].
+/// The kind of call of a REST route; pages of histories are in [`PAGES`].
 fn class_of_route(method: &str, path: &str) -> Option<Class> {
     if path == "/stats" {
         return Some(Class::Read);

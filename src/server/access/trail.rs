@@ -1,4 +1,4 @@
-//! Audits the refusals of the application in calls that the gate has admitted: only the application knows whose order it is about.
+//! Audits refusals by the application in calls that access control has admitted: only the application knows the owner of an order.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::server::error::Reason;
 /// The refusals that concern the permissions of the caller.
 const REASONS: [Reason; 3] = [Reason::RoleMissing, Reason::CustomerNotAllowed, Reason::ActorNotAllowed];
 
-/// The refusals of one call, or of the single commands of a stream of them.
+/// Records the refusals of one call, or of the single commands of a stream.
 #[derive(Debug)]
 pub struct Trail {
     audit: Arc<Audit>,
@@ -24,7 +24,7 @@ pub struct Trail {
 }
 
 impl Trail {
-    /// Of a call of `rule` by `who`.
+    /// The trail of a call of `rule` by `who`.
     #[must_use]
     pub const fn new(audit: Arc<Audit>, rule: &'static Rule, who: Who) -> Self {
         Self { audit, rule, who }
@@ -47,7 +47,7 @@ impl Trail {
         }
     }
 
-    /// Records the refusal that `response` is, if it is one.
+    /// Records `response`, if it is a refusal.
     pub fn answered<B>(&self, response: &Response<B>) {
         let over_rest = response.extensions().get::<Reason>().copied();
         if let Some(reason) = over_rest.or_else(|| over_grpc(response)) {

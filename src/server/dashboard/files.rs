@@ -11,7 +11,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
-/// A file as it is served.
+/// A file, as served.
 #[derive(Debug)]
 pub struct File {
     name: &'static str,
@@ -19,9 +19,9 @@ pub struct File {
     pub content_type: &'static str,
     /// The content.
     pub text: &'static str,
-    /// The same, compressed with gzip.
+    /// The content, compressed with gzip.
     pub gzip: Bytes,
-    /// The entity tag: another one for another content.
+    /// The entity tag, which differs if the content does.
     pub tag: HeaderValue,
 }
 
@@ -56,7 +56,7 @@ const FILES: [(&str, &str, &str); 23] = files! {
     "worker.js": SCRIPT,
 };
 
-/// Compressed once, when the first is asked for.
+/// Compressed once, on the first request.
 static SERVED: LazyLock<Vec<File>> = LazyLock::new(|| FILES.iter().map(prepared).collect());
 
 fn prepared(&(name, content_type, text): &(&'static str, &'static str, &'static str)) -> File {
@@ -68,7 +68,7 @@ fn prepared(&(name, content_type, text): &(&'static str, &'static str, &'static 
     File { name, content_type, text, gzip: gzip.into(), tag }
 }
 
-/// The file with this name; `None` if there is none.
+/// The file with this name; `None` if it does not exist.
 pub fn find(name: &str) -> Option<&'static File> {
     SERVED.iter().find(|file| file.name == name)
 }

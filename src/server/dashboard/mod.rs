@@ -1,4 +1,4 @@
-//! The console: the pages that show the node to people, and let them act. It uses the APIs like any client.
+//! The console: pages that show the node to people, and let them operate it. It uses the APIs like any client.
 
 mod files;
 
@@ -59,7 +59,7 @@ fn reply(name: &str, headers: &HeaderMap) -> Result<Response<Body>, ApiError> {
     };
     let sent = response.headers_mut();
     sent.insert(header::ETAG, file.tag.clone());
-    // Files of another version of the node must not be mixed with these: the tag is asked for each time.
+    // Files of another version of the node must not be mixed with these: browsers must revalidate the tag each time.
     sent.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     sent.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     secure_page(&mut response, POLICY);

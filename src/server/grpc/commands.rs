@@ -47,7 +47,7 @@ impl Commands {
         Ok(Whole::written(|wire| convert::write_success(wire, &reply, &log)))
     }
 
-    /// Runs the commands of `requests`, of a caller with `extensions`; returns frames of replies.
+    /// Runs the commands of `requests`, from a caller with `extensions`; returns frames of replies.
     pub fn run_all(
         &self,
         requests: Requests,
@@ -58,7 +58,7 @@ impl Commands {
         execute::run_all(self.context.clone(), &streams, caller, standing, requests)
     }
 
-    /// The answer to a command as a message, which may be compressed.
+    /// The reply to a command as a message, which may be compressed.
     async fn reply<M, R>(&self, request: Request<M>, command: fn(M) -> Command) -> Result<Response<R>, Status>
     where
         R: Message + Default,
@@ -70,7 +70,7 @@ impl Commands {
     }
 }
 
-/// The command of `draft`, of a caller with `extensions`.
+/// The command of `draft`, from a caller with `extensions`.
 ///
 /// # Errors
 /// Its violations.

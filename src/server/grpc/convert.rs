@@ -257,7 +257,7 @@ pub fn money_from_proto(money: &proto::Money) -> Result<Money, MoneyError> {
     money_of_parts(&money.currency_code, money.units, money.nanos)
 }
 
-/// The same, from its parts.
+/// Money from its parts on the wire.
 ///
 /// # Errors
 /// [`MoneyError`].
@@ -279,7 +279,7 @@ pub fn time_from_proto(at: Option<&prost_types::Timestamp>) -> Given<Timestamp> 
 /// timestamps is unaffected.
 ///
 /// # Errors
-/// As there.
+/// As [`time_from_proto`].
 pub fn bound_from_proto(at: Option<&prost_types::Timestamp>) -> Given<Timestamp> {
     let between = at.is_some_and(|at| at.nanos % 1_000 != 0);
     let round_up = |at: Timestamp| Timestamp::from_micros(at.as_micros() + i64::from(between));

@@ -29,7 +29,7 @@ use crate::{application::OrderRequest, proto::catga::orders::v1::execute_command
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
-/// A call that is answered here.
+/// A call that is answered directly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectCall {
     /// A command on one order.
@@ -44,19 +44,19 @@ pub enum DirectCall {
     StreamEvents,
 }
 
-/// What the request says of the compression of its messages.
+/// The compression of a request's messages, as declared in its headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
-    /// Nothing.
+    /// None is declared.
     None,
     /// gzip.
     Gzip,
-    /// Another one, or that there is none.
+    /// Another one, or "identity".
     Other,
 }
 
 impl Encoding {
-    /// What this header says.
+    /// The compression declared by this header.
     #[must_use]
     pub fn of(given: Option<&HeaderValue>) -> Self {
         match given {
@@ -108,7 +108,7 @@ fn accepts_compression(headers: &HeaderMap) -> bool {
 }
 
 impl CommandCall {
-    /// The command in `message`, of a caller with `extensions`.
+    /// The command in `message`, from a caller with `extensions`.
     ///
     /// # Errors
     /// If it is not the message of this call, or is invalid.
@@ -158,7 +158,7 @@ where
 {
     let (Parts { extensions, .. }, body) = request.into_parts();
     let services = Arc::clone(services);
-    // A box for each kind: streams need far more room than commands, and all of a box is copied when it is made.
+    // A box for each kind: streams need far more room than commands, and creating a box copies all of it.
     match call {
         DirectCall::Command(call) => Box::pin(async move {
             let reply = async {
@@ -174,7 +174,7 @@ where
             };
             Ok(replied(reply.await.map(Body::new)))
         }),
-        // Not before it is polled: its commands belong to the trace of the call.
+        // Not begun before it is polled: its commands belong to the trace of the call.
         DirectCall::ExecuteCommands => Box::pin(async move {
             let replies = services.commands.run_all(Box::pin(messages(body)), &extensions);
             Ok(replied(Ok(streams::body(replies))))

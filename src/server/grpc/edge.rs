@@ -1,4 +1,4 @@
-//! The gRPC door: the bounds of the messages of each method, and the errors that tonic creates itself.
+//! The outer layer of the gRPC API: the bounds of the messages of each method, and the errors that tonic creates itself.
 
 use std::{
     convert::Infallible,
@@ -62,7 +62,7 @@ fn guard(request: Request<Body>, method: Method, encoding: Encoding) -> (Request
 }
 
 pin_project! {
-    /// A pending response, whose error gets the code and details of ours. The call holds its request bytes until it is answered.
+    /// A pending response, whose error gets the code and details of this service. The call holds its request bytes until it is answered.
     #[must_use = "futures do nothing unless polled"]
     pub struct Refined<F> {
         #[pin]

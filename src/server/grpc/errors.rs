@@ -7,7 +7,7 @@ use crate::{
     server::error::{ApiError, Reason},
 };
 
-/// Gives an error from tonic the code and details of ours; leaves our errors unchanged.
+/// Gives an error of tonic the code and details of this service; leaves our own errors unchanged.
 pub fn refine(status: Status, max_message_bytes: usize) -> Status {
     if !status.details().is_empty() {
         return status;
@@ -21,7 +21,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
         }
         Code::Unimplemented if message.contains("compressed with") => {
             let mut refined = ApiError::new(Reason::CompressionNotSupported, message).to_status();
-            // Carries the encodings that the client may use instead.
+            // The status carries the encodings that the client may use instead.
             *refined.metadata_mut() = status.metadata().clone();
             refined
         }
@@ -31,7 +31,7 @@ pub fn refine(status: Status, max_message_bytes: usize) -> Status {
         }
         // Only the health service returns this.
         Code::NotFound => ApiError::new(Reason::ServiceNotFound, message).to_status(),
-        // The frames of the call are malformed, or it ended within one; its text is not base64.
+        // The frames of the call are malformed, or it ended within one; or its text is not base64.
         Code::Internal | Code::DataLoss => {
             ApiError::invalid(Field::Request, "is not a well-formed gRPC message").to_status()
         }

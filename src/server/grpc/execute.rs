@@ -2,8 +2,8 @@
 //!
 //! Commands for one order run one after the other, in the order sent; different orders run concurrently. At most `MAX_OPEN` commands are read and not
 //! yet answered, and replies of at most `MAX_REPLY_BYTES` wait for the client; beyond these bounds the call stops reading until the client has read
-//! replies. If the node refuses one more command, the call waits with it, and fails it with OVERLOADED after `MAX_KEPT`. A separate task drives the
-//! call, so that a client that reads no replies stops no command halfway.
+//! replies. If the node refuses a further command, the call keeps it waiting, and fails it with OVERLOADED after `MAX_KEPT`. A separate task drives
+//! the call, so that a client that reads no replies stops no command halfway.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -69,8 +69,8 @@ pub type Requests = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsRequest,
 
 type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 
-/// Runs every command of `requests`, and replies to each, in frames of as many messages as are ready. Each is a call of the caller that `standing` verifies for it, within the limits of that one;
-/// where callers are not identified, of `caller`.
+/// Runs every command of `requests`, and replies to each, in frames of as many messages as are ready. Each command is a call of the caller that
+/// `standing` verifies for it, and counts against the limits of that caller; where callers are not identified, it is a call of `caller`.
 pub fn run_all(
     context: ApiState,
     streams: &EventStreams,
@@ -104,7 +104,7 @@ pub fn run_all(
     })
 }
 
-/// The messages of `replies`, and the status that ends the call, if it is among them.
+/// The messages of `replies`, and the status that ends the call, if there is one among them.
 fn frame(replies: Vec<Result<Reply, Status>>) -> (Vec<u8>, Option<Status>) {
     let mut messages = Vec::with_capacity(replies.iter().flatten().map(|reply| reply.message.len()).sum());
     let mut failed = None;
@@ -129,7 +129,7 @@ impl Room {
         Self { bytes, freed: Notify::new() }
     }
 
-    /// Waits until there may be more room, and at most for `at_most`.
+    /// Waits until there may be more room, for at most `at_most`.
     async fn more(&self, at_most: Duration) {
         tokio::select! {
             () = self.freed.notified() => {}
@@ -141,7 +141,7 @@ impl Room {
 
 /// A reply, with the bytes that it reserves until the client reads it.
 struct Reply {
-    /// With the header of its frame.
+    /// The message, with the header of its frame.
     message: Vec<u8>,
     _bytes: HeldBytes,
 }
@@ -154,13 +154,13 @@ struct Accepted {
     request_bytes: usize,
     /// The limits of its caller.
     limits: Option<Arc<CallerLimits>>,
-    /// What audits a refusal; `None` for one that is in the audit already, and where callers are not identified.
+    /// Audits a refusal; `None` if it has already been audited, and where callers are not identified.
     standing: Option<Arc<Standing>>,
     /// The reservation for the reply.
     bytes: HeldBytes,
     /// Whether it has been counted by the rate of its caller.
     is_counted: bool,
-    /// Its permit among the commands of its caller, where they are bounded.
+    /// Its permit among the commands of its caller, if they are bounded.
     permit: Option<Permit>,
 }
 
@@ -248,7 +248,7 @@ impl Execution {
     fn accept(&mut self, request: &pb::ExecuteCommandsRequest) {
         self.open += 1;
         let mut bytes = self.next_bytes.take().unwrap_or_else(|| HeldBytes::none(self.room.bytes.clone()));
-        // Without what the node does not know, which costs nothing once it is decoded.
+        // Without unknown fields, which cost nothing once they are decoded.
         let request_bytes = request.encoded_len();
         // A new order is about as large as its request. If there is no room for that, the reply counts once it exists.
         let _ = bytes.set(self.reply_bytes.max(request_bytes));
@@ -319,7 +319,7 @@ impl Execution {
         while let Some(accepted) = next.take() {
             let context = self.context.clone();
             let mut work: Running = Box::pin(async move { (order_id, execute(&context, accepted).await) });
-            // On a store in memory most commands end at once, and need no place among the running ones.
+            // On a store in memory most commands end at once, and need not be added to the running ones.
             match work.as_mut().now_or_never() {
                 Some((_, answer)) => next = self.answer(order_id, answer),
                 None => self.running.push(work),
@@ -420,7 +420,7 @@ fn correlation_id(request: &pb::ExecuteCommandsRequest) -> String {
 
 fn to_rpc_status(error: &ApiError) -> RpcStatus {
     let status = error.to_status();
-    // The details are the encoded google.rpc.Status already.
+    // The details already are the encoded google.rpc.Status.
     RpcStatus::decode(status.details()).unwrap_or_else(|_| RpcStatus {
         code: status.code() as i32,
         message: status.message().to_owned(),

@@ -24,16 +24,16 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 /// Decodes a message.
 ///
 /// # Errors
-/// If it is another one.
+/// If the bytes are not such a message.
 pub fn decoded<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
-    // Worded as tonic words it, since the outer layer explains both.
+    // Worded as by tonic, since the outer layer replaces both.
     M::decode(message).map_err(|error| Status::internal(format!("failed to decode Protobuf message: {error}")))
 }
 
 /// The message of a request, with its header.
 ///
 /// # Errors
-/// If there is none, or as the body of the request.
+/// Without a message; otherwise the error of the body.
 pub async fn only_message<B>(body: RequestBody<B>) -> Result<Bytes, Status>
 where
     B: HttpBody<Data = Bytes>,
@@ -41,7 +41,7 @@ where
 {
     let (mut body, mut message) = (pin!(body), None);
     while let Some(frame) = body.frame().await {
-        // Trailers are ignored. There is no second message: its body refuses one.
+        // Trailers are ignored. There is no second message: the body refuses one.
         if let Ok(data) = frame.map_err(Status::from_error)?.into_data() {
             message = Some(data);
         }
@@ -65,11 +65,11 @@ where
 /// The message without its header.
 ///
 /// # Errors
-/// If it is compressed, although the request has not said so.
+/// If it is compressed, although the request has not declared it.
 pub fn unframed(message: &[u8]) -> Result<&[u8], Status> {
     match message.split_at_checked(FRAME_HEADER_BYTES) {
         Some(([0, ..], message)) => Ok(message),
-        // It is compressed, or something unknown, without saying so.
+        // It is compressed, or in an unknown form, and has not declared it.
         _ => Err(Status::internal("a compressed message without an encoding")),
     }
 }
@@ -101,7 +101,7 @@ impl Whole {
     /// The message.
     ///
     /// # Errors
-    /// If it is another one.
+    /// If the reply is not such a message.
     pub fn decode<M: Message + Default>(&self) -> Result<M, Status> {
         decoded(self.message.as_deref().and_then(|framed| framed.get(FRAME_HEADER_BYTES..)).unwrap_or_default())
     }
@@ -129,7 +129,7 @@ impl HttpBody for Whole {
     }
 
     fn size_hint(&self) -> SizeHint {
-        // Not exact: that would announce a length, which replies with trailers do not have.
+        // Not exact: an exact size would become a content length, which replies with trailers do not have.
         SizeHint::default()
     }
 }

@@ -1,4 +1,4 @@
-//! The names of the headers of gRPC. A name that is made once needs no parsing in each call.
+//! The names of the headers of gRPC. A name that is created once need not be parsed in each call.
 
 use http::HeaderName;
 
@@ -6,7 +6,7 @@ use http::HeaderName;
 pub const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 /// The compressions that the client understands.
 pub const ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// How long the client waits for the reply.
+/// The time that the client waits for the reply.
 pub const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
-/// How a call has ended.
+/// The status of a call that has ended.
 pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");

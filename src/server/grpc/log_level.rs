@@ -11,7 +11,7 @@ use crate::{
 
 /// The maximum size of a filter, in bytes.
 const MAX_FILTER_BYTES: usize = 1_024;
-/// How long a filter may be set for.
+/// The time for which a filter may be set.
 const DURATION_RANGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(86_400);
 
 /// The current filter of the log.
@@ -50,7 +50,7 @@ fn managed(levels: Option<&LogLevels>) -> Result<&LogLevels, ApiError> {
     levels.ok_or_else(|| ApiError::new(Reason::LogNotManaged, message))
 }
 
-/// The duration, if there is one. The syntax of the filter is checked when it is used.
+/// The requested duration, if any. The syntax of the filter is checked when it is used.
 fn check(request: &pb::SetLogLevelRequest) -> Result<Option<Duration>, ApiError> {
     let mut violations = Violations::default();
     if request.filter.len() > MAX_FILTER_BYTES {

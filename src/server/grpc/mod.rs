@@ -1,4 +1,4 @@
-//! The gRPC server: one file per service, each a translation only.
+//! The gRPC server: one file per service, each of which only translates.
 
 pub mod admin;
 pub mod commands;
@@ -97,7 +97,7 @@ pub fn services(
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // Not a service, but the types of error details: with them grpcurl can show the details.
+            // The types of error details belong to no service: with them grpcurl can show the details.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
     let routes = Routes::new(history)

@@ -1,7 +1,7 @@
-//! CreateOrder, read where its message arrived: the generated decoder copies each text into an allocation of its own.
+//! CreateOrder, read in place: the generated decoder copies each text into a separate allocation.
 //!
-//! Only the messages that clients send are read here: known fields, each at most once, and as their types have it. Everything else is left to the
-//! generated decoder, which knows the rules for it, and words the errors.
+//! Only messages as clients send them are read here: known fields of the right types, each at most once. Everything else is left to the generated
+//! decoder, which knows its rules, and describes the errors.
 
 use super::convert::money_of_parts;
 use crate::application::{
@@ -9,7 +9,7 @@ use crate::application::{
     requests::{ActionDraft, CommandDraft, ItemDraft, MetaDraft, OrderDraft, PriceError, Target},
 };
 
-/// The draft in `message`, a CreateOrderRequest; `None` if it is not such a plain one.
+/// The draft in `message`, a CreateOrderRequest; `None` if the message is not as simple.
 #[must_use]
 pub fn create_order(message: &[u8]) -> Option<CommandDraft<'_>> {
     let (mut request_id, mut expected_revision, mut actor) = (None, None, None);
@@ -81,12 +81,12 @@ fn utf8(bytes: &[u8]) -> Option<&str> {
     std::str::from_utf8(bytes).ok()
 }
 
-/// The wire has the two's complement.
+/// The wire format has the two's complement.
 const fn signed(number: u64) -> i64 {
     i64::from_ne_bytes(number.to_ne_bytes())
 }
 
-/// The value of a field, of the two wire types that these messages have.
+/// The value of a field, of one of the two wire types in these messages.
 enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
@@ -96,7 +96,7 @@ enum Value<'a> {
 struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
-    /// The number of the next field and its value, or that there is none; `None` if it is not plain.
+    /// The number and the value of the next field, `Some(None)` at the end; `None` if the field is of another form.
     fn next(&mut self) -> Option<Option<(u64, Value<'a>)>> {
         if self.0.is_empty() {
             return Some(None);
@@ -143,7 +143,7 @@ mod tests {
         server::grpc::convert,
     };
 
-    /// What the generated decoder reads, as text; `None` if it refuses the message.
+    /// The result of the generated decoder, as text; `None` if it refuses the message.
     fn generated(message: &[u8]) -> Option<String> {
         let request = pb::CreateOrderRequest::decode(message).ok()?;
         Some(format!("{:?}", convert::create_order(&request)))

@@ -106,7 +106,7 @@ impl OrderQueryService for Queries {
         let query = batch_get_orders(request.get_ref(), scope, log.as_ref()).map_err(ApiError::from)?;
         let found = self.context.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
         let log = self.context.log()?;
-        // A missing order is missing as of the end of the log that the reply is at least as fresh as.
+        // A missing order is missing as of the reply's position of the log.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());
         let mut response = pb::BatchGetOrdersResponse {
@@ -124,10 +124,10 @@ impl OrderQueryService for Queries {
 
 /// The default limit of gRPC clients: a larger reply would fail in the client without a reason. No other unary reply can be as large.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
-/// The messages that are made before other tasks have their turn.
+/// The bytes of messages that are encoded before other tasks have their turn.
 const TURN_BYTES: usize = 64 * 1024;
 
-/// Adds the orders that were `found`. Their bytes are reserved in `held` as they are added, and no order is made for a reply that is too large.
+/// Adds the orders that were `found`. Their bytes are reserved in `held` as they are added, and no order is encoded for a reply that is too large.
 async fn add_orders(
     response: &mut pb::BatchGetOrdersResponse,
     found: &[Option<Arc<VersionedOrder>>],

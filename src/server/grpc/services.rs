@@ -25,11 +25,11 @@ pub type Pending = BoxFuture<'static, Answered>;
 #[derive(Clone, Debug)]
 pub struct Services(Arc<All>);
 
-/// Most calls are answered [directly](super::direct). Other commands and queries reach their service without a router: its parameters of a path, which
-/// gRPC does not have, cost allocations.
+/// Most calls are answered [directly](super::direct). Other commands and queries reach their service without a router, whose path parameters, which
+/// gRPC does not have, would cost allocations.
 #[derive(Debug)]
 pub struct All {
-    /// Those that answer directly.
+    /// The services that answer directly.
     pub direct: Arc<Direct>,
     /// The commands.
     pub commands: OrderCommandServiceServer<Commands>,

@@ -1,7 +1,7 @@
-//! Streams of replies, of which one frame of the body has many messages.
+//! Streams of replies, with many messages in one frame of the body.
 //!
-//! A message of an event is a few fields around the bytes of the log. tonic would make a message of each, and be polled for each; here a batch of the
-//! log is written into one buffer.
+//! The message of an event has a few fields around the bytes of the log. tonic would encode and poll each message separately; here a batch of the log
+//! is written into one buffer.
 
 use std::{
     pin::Pin,
@@ -34,13 +34,13 @@ use crate::{
 
 /// A frame ends with the message that brings it to this many bytes.
 const FRAME_BYTES: usize = 32 * 1024;
-/// The room of a frame: the last message of most fits.
+/// The room for a frame, which also holds the last message of most frames.
 const ROOM_BYTES: usize = FRAME_BYTES + 4 * 1024;
 
 /// A stream of messages.
 pub type Replies<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
-/// Which of the two streams it is: their messages have the same fields, apart from heartbeats.
+/// The kind of stream: the messages of both have the same fields, apart from heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Of {
     /// One order.

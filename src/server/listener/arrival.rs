@@ -4,8 +4,8 @@ use tower::Service;
 
 /// A service of tower, called by hyper as soon as the head of a request has been read.
 ///
-/// The adapter of hyper-util calls it only when the task of the request first runs. The time until then, which is most of the latency of an overloaded
-/// node, would be invisible to admission, and so would the requests that wait for it.
+/// The adapter of hyper-util calls it only when the task of the request first runs. The time until then, which is most of the latency of an
+/// overloaded node, would be invisible to admission, and so would the waiting requests.
 #[derive(Clone, Debug)]
 pub struct OnArrival<S>(pub S);
 

@@ -22,7 +22,7 @@ pub struct ConnectionMeters {
 }
 
 impl ConnectionMeters {
-    /// Counts nothing.
+    /// Meters that count nothing.
     #[must_use]
     pub const fn none() -> Self {
         Self { open: Gauge::noop(), accepted: Counter::noop() }

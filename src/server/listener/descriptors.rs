@@ -5,13 +5,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Descriptors reserved for stores, brokers, logs and other files of the node.
 pub const RESERVED: u64 = 256;
 
-/// Raises the soft limit of open files as far as the system permits; returns the new limit, `None` if there is none.
+/// Raises the soft limit of open files as far as the system permits; returns the new limit, `None` without a limit.
 pub fn raise_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, raised) {
         Ok(()) => limit.maximum,
-        // Unchanged.
+        // The limit stays unchanged.
         Err(_) => limit.current,
     }
 }
@@ -20,7 +20,7 @@ pub fn raise_limit() -> Option<u64> {
 #[must_use]
 pub fn connections_within(files: Option<u64>, wanted: usize) -> usize {
     let Some(files) = files else { return wanted };
-    // If there are few, at least half are for clients.
+    // Of few descriptors, at least half are for clients.
     let left = files.saturating_sub(RESERVED.min(files / 2)).max(1);
     wanted.min(usize::try_from(left).unwrap_or(usize::MAX))
 }

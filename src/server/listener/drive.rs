@@ -42,8 +42,8 @@ const EVICTION_ANSWER: Duration = Duration::from_millis(100);
 ///
 /// A connection can hold less for this than for its messages: see the windows below.
 const MAX_HEADER_LIST_BYTES: u32 = 1024 * 1024;
-/// The maximum number of calls cancelled before they were processed. More at once end the connection, and its other calls: a client that cancels a
-/// batch of calls after a network pause reaches the library's limit (20).
+/// The maximum number of calls cancelled before they were processed. More of them at once end the connection and its other calls. The library's limit
+/// (20) is too low: a client that cancels a batch of calls after a network pause reaches it.
 const MAX_GIVEN_UP_CALLS: usize = 1_000;
 /// The flow-control window of one HTTP/2 stream, and of all streams of a connection.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;

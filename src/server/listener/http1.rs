@@ -102,7 +102,7 @@ impl Drop for Open {
     }
 }
 
-/// A service whose responses say whether and how long the connection is kept.
+/// A service whose responses announce whether and for how long the connection is kept.
 #[derive(Clone, Debug)]
 pub(super) struct Announcing<S> {
     pub inner: S,
@@ -131,7 +131,7 @@ where
 }
 
 pin_project! {
-    /// A pending response, which says whether and how long the connection is kept.
+    /// A pending response, which announces whether and for how long the connection is kept.
     pub(super) struct Announced<F> {
         #[pin]
         reply: F,

@@ -22,7 +22,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_DISCARDED_BYTES: usize = 64 * 1024 * 1024;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The JSON text of a request; empty if there is none. Its bytes are reserved in `held` as they arrive.
+/// The JSON text of a request; empty without a body. Its bytes are reserved in `held` as they arrive.
 ///
 /// # Errors
 /// If it is larger than `max_bytes`, exceeds the budget, is not sent in time, is not declared as JSON, or is not UTF-8.
@@ -83,8 +83,8 @@ fn not_in_time() -> ApiError {
     ApiError::new(Reason::RequestTimeout, format!("the request was not sent within {} s", READ_TIMEOUT.as_secs()))
 }
 
-/// Discards the rest of a body, within bounds: a connection that is closed in the middle of a body looks broken to the client, which then never sees
-/// why its request was refused.
+/// Discards the rest of a body, within bounds: to the client, a connection that is closed in the middle of a body looks broken, and the reason for
+/// the refusal is lost.
 async fn discard(mut body: Body, announced: Option<usize>) {
     if announced.is_some_and(|length| length > MAX_DISCARDED_BYTES) {
         return;
@@ -132,7 +132,7 @@ fn require_json(headers: &HeaderMap) -> Result<(), ApiError> {
 }
 
 fn is_json(media_type: &HeaderValue) -> bool {
-    // As most clients write it.
+    // The form that most clients use.
     if media_type == "application/json" {
         return true;
     }

@@ -154,7 +154,7 @@ impl Amount {
             magnitude
         } else {
             let (whole, fraction) = match u64::try_from(magnitude) {
-                // Divided as 64 bits, which costs far less.
+                // Divided as a 64-bit number, which costs far less.
                 Ok(magnitude) => {
                     let per_unit = 10_u64.pow(self.decimals);
                     ((magnitude / per_unit).into(), magnitude % per_unit)
@@ -166,7 +166,7 @@ impl Amount {
             };
             let end = text.start;
             text.put(Digits::of(fraction).as_ref());
-            // What is not written is zeros.
+            // The buffer already has the leading zeros of the fraction.
             text.start = end - self.decimals as usize;
             text.put(b".");
             whole

@@ -67,7 +67,7 @@ pub async fn swagger_file(file: Result<Path<String>, PathRejection>) -> Reply {
     Ok(response)
 }
 
-/// The page with a viewport, which it lacks: a phone would show it as wide as a desk.
+/// Adds a viewport to the page, which lacks one: a phone would show it as wide as on a desktop.
 fn with_viewport(page: &[u8]) -> Result<Vec<u8>, std::str::Utf8Error> {
     let page = std::str::from_utf8(page)?;
     let viewport = r#"<head><meta name="viewport" content="width=device-width, initial-scale=1">"#;

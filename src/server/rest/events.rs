@@ -1,4 +1,4 @@
-//! One event as JSON: flat, as in the history of the seed.
+//! One event as JSON: flat, as in the history of the reference API.
 
 use serde::Serialize;
 
@@ -38,7 +38,7 @@ struct EventView<'a> {
 /// # Errors
 /// [`AppError::Corrupt`] if the event cannot be read.
 pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<(), AppError> {
-    // The message contains the actor of the event, the domain event its meaning.
+    // The message contains the actor of the event, the domain event its content.
     let message = codec::decode_message(&stored.payload)?;
     let event = codec::decode(&stored.payload)?;
     let view = EventView {

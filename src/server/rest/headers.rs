@@ -15,7 +15,7 @@ const ACTOR: HeaderName = HeaderName::from_static("x-actor");
 /// The value of the header `field` if present; records a violation if it is repeated, empty, or not text.
 pub fn single<'a>(headers: &'a HeaderMap, field: Field, violations: &mut Violations) -> Option<&'a str> {
     let mut values = match field {
-        // The headers of each command, by names that are made once.
+        // The headers of each command, with names that are created once.
         Field::RequestId => headers.get_all(IDEMPOTENCY_KEY),
         Field::Actor => headers.get_all(ACTOR),
         Field::ConsistencyToken => headers.get_all(CONSISTENCY_TOKEN),
@@ -38,7 +38,7 @@ pub fn single<'a>(headers: &'a HeaderMap, field: Field, violations: &mut Violati
 /// The condition of `If-Match` on the order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IfMatch {
-    /// None, or that the order exists, which a command requires anyway.
+    /// No condition, or that the order exists, which a command requires anyway.
     Anything,
     /// The order is at this revision.
     Revision(i64),
@@ -71,7 +71,7 @@ impl<'a> CommandHeaders<'a> {
         Self { request_id, actor, if_match }
     }
 
-    /// The same for a command on an existing order: it is never at revision 0, so the tag "0" can only fail.
+    /// The headers for a command on an existing order, which is never at revision 0, so the tag "0" can only fail.
     #[must_use]
     pub fn of_existing_order(self) -> Self {
         let if_match = match self.if_match {

@@ -78,7 +78,7 @@ fn reader(request: &Parts, streams: &EventStreams) -> sse::Reader {
     sse::Reader { path: request.uri.path().to_owned(), standing, held: streams.sent_bytes() }
 }
 
-/// How a stream is read that `follows` the log, or is read to its end for one page. A page is an ordinary request and needs no permit.
+/// The way to read a stream that `follows` the log, or that is read to its end for one page. A page is an ordinary request and needs no permit.
 fn reading(follows: bool, streams: &EventStreams) -> Result<(Follow, StreamBounds), ApiError> {
     match follows {
         true => Ok((Follow::WithHeartbeats(sse::HEARTBEAT), streams.of_follower()?)),

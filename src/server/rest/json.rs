@@ -1,7 +1,7 @@
 //! Strict parsing of JSON objects: numbers stay text, and all unknown, repeated and wrongly typed fields are reported at once.
 //!
-//! Nothing here recurses: valid input is at most three levels deep, and a deeper value is refused by its type at the level above, skipped without a
-//! stack.
+//! Nothing here recurses: valid input is at most three levels deep, and a deeper value is refused by its type at the level above, and skipped without
+//! a stack.
 
 use std::{borrow::Cow, fmt};
 
@@ -103,7 +103,7 @@ fn parsed<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Resul
     reader.end().map(|()| found)
 }
 
-/// The same for text that is well-formed. Fails only for a name with half of a surrogate pair.
+/// The `fields` of an object whose text is well-formed. Fails only for a name with half of a surrogate pair.
 fn split<'a, const N: usize>(text: &'a str, names: &[&'static str; N]) -> Result<Found<'a, N>, serde_json::Error> {
     let (mut found, mut parts) = (Found::default(), Parts::of(text));
     while let (Some(name), Some(raw)) = (parts.next(), parts.next()) {
@@ -171,9 +171,9 @@ struct Fields<'n, const N: usize> {
 
 struct Found<'de, const N: usize> {
     slots: Slots<'de, N>,
-    /// One bit for each name.
+    /// The names that were seen, one bit each.
     seen: u32,
-    /// The same.
+    /// The names that were repeated, one bit each.
     repeated: u32,
     unknown: Vec<String>,
     unknown_count: usize,
@@ -186,7 +186,7 @@ impl<const N: usize> Default for Found<'_, N> {
 }
 
 impl<'de, const N: usize> Found<'de, N> {
-    /// Adds the value `raw` of a field: of that with this index, or of an unknown one.
+    /// Adds the value `raw` of a field: the one with this index, or an unknown one.
     fn add(&mut self, key: Result<usize, String>, raw: &'de str) {
         match key {
             Ok(index) => {

@@ -44,7 +44,7 @@ type Shared = Arc<ApiState>;
 /// The result of every handler.
 type Reply = Result<Response<Body>, ApiError>;
 
-/// Every path with the handlers of its methods: the single list that builds the router and that the OpenAPI document is checked against.
+/// Every path with the handlers of its methods: the single list from which the router is built, and against which the OpenAPI document is checked.
 fn routes() -> Vec<(String, MethodRouter<Shared>)> {
     let mut routes: Vec<_> = node().map(|(path, route)| (path.to_owned(), route)).into();
     for prefix in PREFIXES {
@@ -58,7 +58,7 @@ fn routes() -> Vec<(String, MethodRouter<Shared>)> {
     routes
 }
 
-/// Orders have the same routes under both.
+/// The prefixes of the routes of orders: both have the same routes.
 pub const PREFIXES: [&str; 2] = ["", "/api"];
 
 fn node() -> [(&'static str, MethodRouter<Shared>); 14] {

@@ -1,4 +1,4 @@
-//! The commands.
+//! The routes of the commands.
 
 use axum::{
     body::Body,
@@ -45,7 +45,7 @@ pub struct CommandRoute {
     pub summary: &'static str,
     /// The schema of the body.
     pub body: &'static str,
-    /// Whether there must be a body.
+    /// Whether a body is required.
     pub needs_body: bool,
 }
 

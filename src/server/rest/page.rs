@@ -1,4 +1,4 @@
-//! A page of events as JSON: bounded by what it takes to send, and made in steps, so that other calls have their turns.
+//! A page of events as JSON: bounded in size, and written in steps, so that other calls have their turns.
 
 use std::{mem, time::Duration};
 
@@ -26,18 +26,19 @@ use crate::{
 
 /// The time limit for collecting one page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(5);
-/// The JSON after which a page is full, whatever it may have in events: two of them fit into the share of a connection. One event is always within it.
+/// The size of the JSON from which a page is full, whatever its number of events: two pages fit into the share of a connection. A single event always
+/// fits.
 pub const PAGE_BYTES: usize = 2 * 1024 * 1024;
-/// The JSON that is written before other tasks have their turn.
+/// The bytes of JSON that are written before other tasks have their turn.
 const TURN_BYTES: usize = 64 * 1024;
-/// The size of a stored event that is written on a thread of its own.
+/// The size from which a stored event is written on a separate thread.
 const LARGE_EVENT_BYTES: usize = 128 * 1024;
 
 /// A page of the events of a stream.
 #[derive(Debug)]
 pub struct EventPage {
     json: Vec<u8>,
-    /// What has been reserved for the JSON.
+    /// The reservation for the JSON.
     held: SentBytes,
     events: usize,
     last: Option<Last>,
@@ -61,7 +62,7 @@ enum PageEnd {
     Full,
     /// The time limit has expired.
     Late,
-    /// As many events have been scanned as may be for one page.
+    /// The maximum number of events for one page has been scanned.
     Scanned,
 }
 
@@ -107,10 +108,10 @@ impl EventPage {
         Ok(page)
     }
 
-    /// Adds `event`; returns whether it is in the page. The first one always is.
+    /// Adds `event`; returns whether it fits in the page. The first one always does.
     async fn add(&mut self, event: StoredEvent, log: &Signer) -> Result<bool, ApiError> {
         let before = self.json.len();
-        // Before the work: its JSON is not shorter than the event.
+        // Reserved before the work: its JSON is not shorter than the event.
         if !self.reserve(before + event.payload.len())? {
             return Ok(false);
         }
@@ -126,12 +127,12 @@ impl EventPage {
             return Ok(true);
         }
         self.json.truncate(before);
-        // Less than was held.
+        // This is less than before, so it cannot fail.
         let _ = self.held.grow_to(before + 1);
         Ok(false)
     }
 
-    /// Reserves `bytes` for the whole page; returns whether it may have as many.
+    /// Reserves `bytes` for the whole page; returns whether there was room for them.
     fn reserve(&mut self, bytes: usize) -> Result<bool, ApiError> {
         if self.events > 0 {
             return Ok(bytes <= PAGE_BYTES && self.held.grow_to(bytes));
@@ -163,7 +164,7 @@ impl EventPage {
         }
     }
 
-    /// The reply with the page, whose `next` page has this link.
+    /// The reply with the page, and with the link to the `next` page.
     ///
     /// # Errors
     /// Never in practice.
@@ -328,7 +329,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_page_is_not_larger_than_a_share_of_what_may_be_sent() {
-        // Each is written on a thread of its own.
+        // Each is written on a separate thread.
         let page = page_of(&log_of(20, 1_000).await, SentBytes::unbounded()).await.unwrap();
         assert!(page.json.len() <= PAGE_BYTES && page.end == PageEnd::Full, "{}", page.json.len());
         assert!(page.json.len() > PAGE_BYTES - 300 * 1024, "{}", page.json.len());

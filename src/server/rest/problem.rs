@@ -24,7 +24,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = status(self.reason);
-        // For the audit.
+        // The reason, for the audit.
         response.extensions_mut().insert(self.reason);
         response.extensions_mut().insert(DeferredProblem(self));
         response

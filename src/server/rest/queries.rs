@@ -1,4 +1,4 @@
-//! The queries: one order, the list, the counts.
+//! The routes of the queries: one order, the list, the counts.
 
 use std::collections::BTreeMap;
 

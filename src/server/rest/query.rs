@@ -79,7 +79,7 @@ impl<const N: usize> Query<N> {
     /// The value of a parameter that is one of `choices`, by name.
     ///
     /// # Errors
-    /// If it is none of them.
+    /// If the value is not one of them.
     pub fn choice<T: Copy>(&self, field: Field, choices: &[T], name_of: fn(T) -> &'static str) -> Given<T> {
         let Some(text) = self.get(field) else { return Ok(None) };
         let choice = choices.iter().copied().find(|choice| name_of(*choice) == text);

@@ -1,11 +1,11 @@
-//! The parts of JSON text that has been parsed before, and so is well-formed: only their ends are looked for, without a second check of the grammar.
+//! The parts of JSON text that has been parsed before, and so is well-formed: this only finds their ends, and does not check the grammar again.
 
-/// The elements of an array, or the names and values of an object in turn, each as it is written.
+/// The elements of an array, or the names and values of an object in turn, each as written.
 #[derive(Clone, Debug)]
 pub struct Parts<'a>(&'a str);
 
 impl<'a> Parts<'a> {
-    /// Those of the array or object `text`; none if it is neither.
+    /// The parts of the array or object `text`; none if it is neither.
     #[must_use]
     pub fn of(text: &'a str) -> Self {
         Self(text.trim_start().strip_prefix(['[', '{']).unwrap_or_default())
@@ -16,7 +16,7 @@ impl<'a> Iterator for Parts<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        // What is between two parts is known.
+        // The characters between two parts are known.
         let is_between = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':');
         let between = self.0.bytes().take_while(is_between).count();
         let rest = self.0.get(between..)?;

@@ -32,7 +32,7 @@ pub const HEARTBEAT: Duration = Duration::from_secs(15);
 /// The approximate number of bytes written at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// The ids of the events of a stream, after which a client resumes.
+/// The kind of the ids of a stream's events, after which a client resumes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ids {
     /// Revisions, in the history of one order.
@@ -46,12 +46,12 @@ struct Tail {
     ids: Ids,
     log: Signer,
     path: String,
-    /// The error of a caller that may not follow any longer.
+    /// Resolves to the error of a caller that may no longer follow.
     lost: BoxFuture<'static, ApiError>,
     is_over: bool,
 }
 
-/// What a stream is for its client.
+/// The client of a stream.
 pub struct Reader {
     /// The path of its request.
     pub path: String,
@@ -61,7 +61,7 @@ pub struct Reader {
     pub held: SentBytes,
 }
 
-/// A reply that streams `events` until the client leaves, may not follow any longer, or the node drains.
+/// A reply that streams `events` until the client leaves or may no longer follow, or the node drains.
 #[must_use]
 pub fn reply(events: EventStream, ids: Ids, log: Signer, reader: Reader) -> Response<Body> {
     let Reader { path, standing, held } = reader;
@@ -92,7 +92,7 @@ impl Tail {
             return None;
         }
         let next = tokio::select! {
-            // First: there may always be a next event.
+            // Checked first: there may always be a next event.
             biased;
             error = &mut self.lost => return Some(self.end(&error)),
             next = self.events.next() => next?,

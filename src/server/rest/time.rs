@@ -88,8 +88,8 @@ impl Serialize for Rfc3339 {
 /// Parses RFC 3339 text, truncated to microseconds; `None` if it is invalid, or outside the years 1 to 9999.
 #[must_use]
 pub fn parse(text: &str) -> Option<Timestamp> {
-    // RFC 3339 permits a space instead of the T, which this API never accepted; leap seconds, which a timestamp cannot hold; and any number of
-    // digits, of which those past the ninth would be ignored.
+    // RFC 3339 permits a space instead of the T, which this API has never accepted; leap seconds, which a timestamp cannot represent; and any number
+    // of digits, of which those past the ninth would be ignored.
     let has_letter = matches!(text.as_bytes().get(10), Some(b'T' | b't'));
     let is_leap_second = text.get(17..19) == Some("60");
     let fraction = text.get(20..).unwrap_or_default();

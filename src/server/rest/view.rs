@@ -25,7 +25,7 @@ use crate::{
     server::error::ApiError,
 };
 
-/// The number of headers of most replies, with those that the layers outside add.
+/// The number of headers of most replies, including those added by the outer layers.
 const USUAL_HEADERS: usize = 12;
 
 /// A reply with a JSON body.
@@ -66,7 +66,7 @@ pub fn location(list: &str, id: OrderId) -> Result<HeaderValue, ApiError> {
     Ok(unique(HeaderValue::from_maybe_shared(Bytes::from(path)).map_err(ApiError::internal)?))
 }
 
-/// The same for text that is another one each time: HTTP/2 does not put it into the tables of recent headers, which both sides keep.
+/// A header value whose text differs each time: HTTP/2 does not add it to the tables of recent headers, which both sides keep.
 ///
 /// # Errors
 /// As [`header_value`].
@@ -144,7 +144,7 @@ impl Serialize for Items<'_> {
     }
 }
 
-/// The fields of an event besides those that all events have.
+/// The fields of an event in addition to the common ones.
 #[derive(Serialize)]
 #[serde(untagged, rename_all_fields = "camelCase")]
 pub enum ChangeView<'a> {

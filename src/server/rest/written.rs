@@ -1,6 +1,6 @@
 //! The JSON of an order, written directly: the replies of all commands and of reads of one order.
 //!
-//! The names of fields need no escapes, and most texts none either, so that they are copied as they are.
+//! The names of fields need no escapes, nor do most texts, so they are copied unchanged.
 
 use crate::{
     codec::digits::Digits,
@@ -65,24 +65,24 @@ pub fn order(order: &Order) -> Result<Vec<u8>, serde_json::Error> {
     Ok(json.0)
 }
 
-/// JSON that is being written. What precedes a value is written with it: the comma and the name of the field.
+/// JSON that is being written. The comma and the name of the field are written together with the value that follows.
 struct Written(Vec<u8>);
 
 impl Written {
-    /// A value that is JSON already.
+    /// Writes a value that is already JSON.
     fn plain(&mut self, before: &str, value: impl AsRef<[u8]>) {
         self.0.extend_from_slice(before.as_bytes());
         self.0.extend_from_slice(value.as_ref());
     }
 
-    /// A text of this service, which needs no escapes.
+    /// Writes a text of this service, which needs no escapes.
     fn quoted(&mut self, before: &str, text: impl AsRef<[u8]>) {
         self.plain(before, b"\"");
         self.0.extend_from_slice(text.as_ref());
         self.0.push(b'"');
     }
 
-    /// A text of a client.
+    /// Writes a text of a client.
     fn text(&mut self, before: &str, text: &str) -> Result<(), serde_json::Error> {
         if text.bytes().any(|byte| byte < b' ' || byte == b'"' || byte == b'\\') {
             self.0.extend_from_slice(before.as_bytes());
@@ -92,7 +92,7 @@ impl Written {
         Ok(())
     }
 
-    /// The same; left out if there is none.
+    /// Writes an optional text of a client; left out if it is `None`.
     fn optional_text(&mut self, before: &str, text: Option<&str>) -> Result<(), serde_json::Error> {
         text.map_or(Ok(()), |text| self.text(before, text))
     }

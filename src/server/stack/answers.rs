@@ -63,13 +63,13 @@ where
     }
 }
 
-/// The parts of a response that this layer completes.
+/// The parts that this layer adds to a response.
 enum How {
     /// Nothing.
     AsItIs,
     /// The headers for browsers.
     GrpcWeb,
-    /// These and problems, which name the path.
+    /// The headers, and problem documents, which name the path.
     Rest { uri: Uri },
 }
 

@@ -121,7 +121,7 @@ pin_project! {
 }
 
 impl<B> DueBody<B> {
-    /// Without a deadline.
+    /// A body without a deadline.
     const fn free(body: B) -> Self {
         Self { body: Some(body), limit: None }
     }

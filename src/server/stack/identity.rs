@@ -1,4 +1,5 @@
-//! Admits a call only if its caller may make it. The access rules decide; where callers are not identified, whether the caller is an operator.
+//! Admits a call only if its caller may make it. The table of rules decides; where callers are not identified, it matters whether the client is an
+//! operator.
 
 use std::{
     convert::Infallible,
@@ -41,7 +42,7 @@ struct Gate {
 }
 
 impl IdentityLayer {
-    /// Holds callers to `access`; without it, `operators` are those who may operate the node.
+    /// Checks callers with `access`; without it, `operators` may operate the node.
     #[must_use]
     pub fn new(access: Option<Access>, operators: Operators, audit: Arc<Audit>) -> Self {
         Self(Arc::new(Gate { access, operators, audit }))
@@ -57,17 +58,17 @@ impl<S> Layer<S> for IdentityLayer {
 }
 
 impl Gate {
-    /// Whether the caller may do this; `None` if nothing is to be done at the end of the call.
+    /// Admits the caller; `None` if nothing has to be done at the end of the call.
     fn admit(&self, request: &mut Request<Body>) -> Result<Option<Admitted>, ApiError> {
         let parts = |call: &Call| (call.protocol, call.called, call.is_host_known);
         let (protocol, called, is_host_known) = Call::read(request, parts);
-        // Never answered by a handler.
+        // No handler answers a preflight.
         let is_preflight = protocol == Protocol::Rest && request.method() == Method::OPTIONS;
         if let Some(access) = &self.access {
             let is_grpc = protocol.is_grpc();
             return if is_preflight { Ok(None) } else { access.admit(request, called, is_grpc).map(Some) };
         }
-        // Nothing about orders depends on whether the client is an operator.
+        // For calls about orders it does not matter whether the client is an operator.
         if is_host_known && called.rule().is_none_or(|rule| rule.class.is_none()) {
             self.operators.mark(request);
         }

@@ -37,7 +37,7 @@ struct Gatekeeper {
 }
 
 impl LimitLayer {
-    /// Holds calls to `admission`.
+    /// Admits calls by `admission`.
     #[must_use]
     pub fn new(admission: Arc<Admission>) -> Self {
         Self(Arc::new(Gatekeeper { admission, grpc_refusal: GrpcRefusal::new() }))
@@ -95,9 +95,9 @@ pin_project! {
     #[project = LimitedProjection]
     #[must_use = "futures do nothing unless polled"]
     pub enum Limited<F> {
-        /// It does not count.
+        /// The call does not count.
         Free { #[pin] reply: F },
-        /// It counts.
+        /// The call counts.
         Counted { #[pin] reply: Run<F> },
     }
 }

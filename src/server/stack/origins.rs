@@ -32,7 +32,7 @@ struct Gate {
 }
 
 impl OriginLayer {
-    /// Holds requests to `browsers`.
+    /// Checks requests with `browsers`.
     #[must_use]
     pub fn new(browsers: BrowserGate, audit: Arc<Audit>) -> Self {
         Self(Arc::new(Gate { browsers, audit }))
@@ -92,7 +92,7 @@ where
     }
 }
 
-/// Whether a request by `protocol` is one that is served.
+/// Checks that `protocol` is served.
 fn check(protocol: Protocol, has_query: bool) -> Result<(), ApiError> {
     match protocol {
         Protocol::OtherGrpc => {

@@ -1,4 +1,4 @@
-//! Holds replies to the bounds on data being sent: large replies and streams count until their client has read them.
+//! Applies the bounds on data being sent to replies: large replies and streams count until their client has read them.
 
 use std::{
     convert::Infallible,
@@ -69,7 +69,7 @@ where
     }
 }
 
-/// What kind of reply there will be.
+/// The kind of the expected reply.
 #[derive(Clone, Copy)]
 enum How {
     Rest { is_command: bool },
@@ -78,7 +78,7 @@ enum How {
 }
 
 pin_project! {
-    /// A pending response, whose body is held to the bounds.
+    /// A pending response, whose body counts against the bounds.
     #[must_use = "futures do nothing unless polled"]
     pub struct Held<F> {
         #[pin]
@@ -121,7 +121,7 @@ where
         return response.map(|body| PacingBody::Small { body });
     };
     let instead = instead_of_reply(is_command);
-    // Before the status is sent: afterwards the reply could only be cut.
+    // Checked before the status is sent: afterwards the reply could only be cut off.
     match held.set(usize::try_from(size).unwrap_or(usize::MAX)) {
         Room::None => ApiError::from(instead).into_response().map(|body| PacingBody::Own { body }),
         Room::Yes | Room::ForTheLast => response.map(|body| PacingBody::Paced {
@@ -134,7 +134,7 @@ pin_project! {
     /// The body of a reply.
     #[project = PacingBodyProjection]
     pub enum PacingBody<B> {
-        /// A small one over REST, or one that has no size.
+        /// A small reply over REST, or one of unknown size.
         Small { #[pin] body: B },
         /// The only message of a gRPC call.
         Unary { #[pin] body: UnaryBody<B> },

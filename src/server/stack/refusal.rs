@@ -1,4 +1,4 @@
-//! Refusals that layers give before the body of a request is read.
+//! Refusals by layers before the body of a request is read.
 
 use axum::{body::Body, response::IntoResponse as _};
 use futures_util::FutureExt as _;
@@ -11,23 +11,23 @@ use crate::server::{
     error::ApiError,
 };
 
-/// Marks a response to a request whose body has been read to its end all the same.
+/// Marks a response to a request whose body has nevertheless been read to its end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyIsRead;
 
-/// The response to a call that came by `protocol`. `AnswerLayer` completes a problem.
+/// The response to a call of this `protocol`. `AnswerLayer` completes a problem document.
 pub(super) fn response(protocol: Protocol, error: ApiError) -> Response<Body> {
     if protocol.is_grpc() { error.to_status().into_http() } else { error.into_response() }
 }
 
-/// The same, where the body of the request is left unread: over HTTP/1 no other request can follow it on its connection.
+/// The response to a call whose body is left unread: over HTTP/1 no other request can follow it on its connection.
 pub(super) fn unread(protocol: Protocol, version: Version, error: ApiError) -> Response<Body> {
     let mut response = response(protocol, error);
     end_connection(version, &mut response);
     response
 }
 
-/// Tells an HTTP/1 client that its connection ends.
+/// Announces the end of the connection to an HTTP/1 client.
 fn end_connection(version: Version, response: &mut Response<Body>) {
     if version < Version::HTTP_2 {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -95,7 +95,7 @@ impl Validity {
 /// Checks that `certificate` is valid at `now`.
 ///
 /// # Errors
-/// The bound that is violated.
+/// The violated bound.
 pub(crate) fn check_period(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), TlsError> {
     let Some((from, until)) = bounds(&certificate.clone().into_owned()) else { return Ok(()) };
     let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);

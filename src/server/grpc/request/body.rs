@@ -64,7 +64,7 @@ impl RequestBytes {
 }
 
 pin_project! {
-    /// The body of a request, which yields whole messages, decompressed if they came with gzip.
+    /// The body of a request, which yields whole messages, decompressed if they were compressed with gzip.
     pub struct RequestBody<B> {
         #[pin]
         inner: B,

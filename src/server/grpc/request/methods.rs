@@ -7,7 +7,7 @@ use crate::application::{
 
 /// The size of a command with the largest valid order: 1,000 items with 128 and 256 characters of 4 bytes each, and overhead.
 const MAX_COMMAND_BYTES: usize = 1_600 * 1024;
-/// The size of all other requests: filters of 100 customers are the largest.
+/// The maximum size of all other requests: filters of 100 customers are the largest.
 const MAX_OTHER_BYTES: usize = 64 * 1024;
 /// The maximum number of event kinds in a filter; there are five.
 const MAX_KINDS: usize = 100;

@@ -103,8 +103,8 @@ impl Builder {
         self.answer(status, description, &[("application/json", schemas::reference(schema))], headers)
     }
 
-    /// That the same route also replies with server-sent events. Not as another type of the response: generators would make the type of a page
-    /// "events or text" of the two.
+    /// Documents that the route also replies with server-sent events. They are not declared as another type of the response: generators would turn
+    /// the type of a page into "events or text".
     fn event_stream(mut self) -> Self {
         self.value["x-event-stream"] = json!({ "accept": EVENT_STREAM, "data": schemas::reference("Event") });
         self
@@ -191,7 +191,7 @@ fn example(schema: &str) -> Value {
 
 fn order_operations(prefix: &str) -> Vec<Operation> {
     let id = |id: &str| if prefix.is_empty() { id.to_owned() } else { format!("{id}Api") };
-    // The other prefix is a group of its own: in one group each operation would be there twice.
+    // The other prefix is a separate group: in one group each operation would appear twice.
     let tag = if prefix.is_empty() { "Orders" } else { "Orders under /api" };
     let collection = format!("{prefix}/orders");
     let one = format!("{prefix}/orders/{{id}}");

@@ -13,9 +13,9 @@ use crate::{
     server::{MAX_ITEMS, error::Reason, rest::input::DEFAULT_CURRENCY},
 };
 
-/// Text without control or format characters, and with something visible.
+/// The pattern of text without control or format characters, and with at least one visible character.
 static VISIBLE: LazyLock<String> = LazyLock::new(|| {
-    // By their numbers where a regular expression has a syntax for them, else literally.
+    // Written by number if a regular expression has a syntax for that, else literally.
     let character = |code: &u32| match char::from_u32(*code) {
         Some(character) if *code > 0xFFFF => character.to_string(),
         _ => format!("\\u{code:04x}"),

@@ -1,4 +1,4 @@
-//! Who may call each operation where callers are identified.
+//! The roles that may call each operation, where callers are identified.
 
 use http::Method;
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ pub fn schemes() -> Value {
     json!({ SCHEME: { "type": "http", "scheme": "bearer", "description": description } })
 }
 
-/// Adds to an operation that it may need credentials, the roles that may call it, and the refusals.
+/// Adds the security requirement to an operation, the roles that may call it, and the refusals.
 pub fn add(operation: &mut Operation) {
     let method = operation.method.to_ascii_uppercase().parse().unwrap_or(Method::GET);
     let Called::Rule(rule) = table::of_route(&method, &operation.path) else { return };
@@ -33,7 +33,7 @@ pub fn add(operation: &mut Operation) {
     };
     let value = &mut operation.value;
     value["description"] = json!(roles);
-    // The empty requirement: a node may not identify callers.
+    // The empty requirement makes credentials optional: a node may not identify callers.
     value["security"] = json!([{ SCHEME: [] }, {}]);
     for status in [401, 403, 429] {
         value["responses"][status.to_string()] = json!({ "$ref": format!("#/components/responses/Problem{status}") });
