@@ -27,7 +27,7 @@ use tower::{Service, ServiceExt};
 pub use self::counted::ConnectionMeters;
 use self::{
     activity::{Activity, Connections, Entered},
-    counted::ReceivedBody,
+    counted::counted,
     drive::drive,
     first_bytes::{Protocol, linger, log_refused, speaks},
 };
@@ -259,7 +259,7 @@ async fn connection<S, B>(
             let call = Call::begin(&shared, &request);
             let meter = Arc::clone(&call.meter);
             request.extensions_mut().insert(call);
-            request.map(|body| ReceivedBody::of(body, meter))
+            request.map(|body| counted(body, meter))
         })
     };
     match tls {

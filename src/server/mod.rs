@@ -13,6 +13,7 @@ pub mod large;
 pub mod last_caller;
 pub mod listener;
 pub mod meters;
+mod observed;
 pub mod operators;
 pub mod paced;
 pub mod principal;

@@ -1,6 +1,6 @@
 //! The layers around both APIs, from the outside in.
 //!
-//! A new concern of every call is a file in `stack/` with a [`Layer`](tower::Layer), and a line in [`Stack::open`]. The types are static: a layer
+//! A new concern of every call is a file in `stack/` with a [`Layer`](tower::Layer), and a line in `Stack::service`. The types are static: a layer
 //! costs neither an allocation nor a dynamic call. The properties of a call are determined once, in [`Call`](super::call::Call).
 
 mod answers;

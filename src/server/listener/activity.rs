@@ -3,24 +3,23 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use parking_lot::Mutex;
-use pin_project_lite::pin_project;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+
+use crate::server::observed::{Observed, Observer, Observing};
 
 /// The requests being answered on one connection, and other signs of its use.
 #[derive(Debug)]
@@ -104,6 +103,8 @@ impl OpenRequest {
     }
 }
 
+impl<D> Observer<D> for OpenRequest {}
+
 impl Drop for OpenRequest {
     fn drop(&mut self) {
         let now_ms = u64::try_from(self.0.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -176,64 +177,19 @@ pub(super) struct Counting<S> {
 impl<S, B> Service<Request<Incoming>> for Counting<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
 {
-    type Response = Response<CountedBody<B>>;
+    type Response = Response<Observed<B, OpenRequest>>;
     type Error = Infallible;
-    type Future = Counted<S::Future>;
+    type Future = Observing<S::Future, OpenRequest>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
     }
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
-        let open = Some(OpenRequest::begin(&self.activity));
-        Counted { inner: self.inner.call(request), open }
-    }
-}
-
-pin_project! {
-    /// A pending response, counted as an open request.
-    pub(super) struct Counted<F> {
-        #[pin]
-        inner: F,
-        open: Option<OpenRequest>,
-    }
-}
-
-impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Counted<F> {
-    type Output = Result<Response<CountedBody<B>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.inner.poll(task))?;
-        let open = this.open.take();
-        Poll::Ready(Ok(response.map(|body| CountedBody { body, _open: open })))
-    }
-}
-
-pin_project! {
-    /// The body of a response, until it has been handed over.
-    pub(super) struct CountedBody<B> {
-        #[pin]
-        body: B,
-        _open: Option<OpenRequest>,
-    }
-}
-
-impl<B: HttpBody> HttpBody for CountedBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(task)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let open = OpenRequest::begin(&self.activity);
+        Observing::new(self.inner.call(request), Some(open))
     }
 }
 

@@ -1,18 +1,17 @@
 //! Counts connections and the bytes of requests.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use metrics::{Counter, Gauge};
 
-use crate::server::meters::Meter;
+use crate::server::{
+    meters::Meter,
+    observed::{Observed, Observer},
+};
 
 /// Counts the connections of a port.
 #[derive(Clone, Debug)]
@@ -52,41 +51,16 @@ impl Drop for OpenConnection {
     }
 }
 
-/// The body of a request, whose bytes are counted.
-pub(super) struct ReceivedBody {
-    inner: Incoming,
-    meter: Arc<Meter>,
-}
+/// Counts the bytes of a request.
+struct ReceivedBytes(Arc<Meter>);
 
-impl ReceivedBody {
-    /// The body `inner` of a call that `meter` counts.
-    pub fn of(inner: Incoming, meter: Arc<Meter>) -> Body {
-        if inner.is_end_stream() { Body::new(inner) } else { Body::new(Self { inner, meter }) }
+impl Observer<Bytes> for ReceivedBytes {
+    fn data(&mut self, data: &Bytes) {
+        self.0.received(data.len());
     }
 }
 
-impl HttpBody for ReceivedBody {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        task: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.meter.received(data.len());
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
+/// The body of a request, whose bytes `meter` counts.
+pub(super) fn counted(body: Incoming, meter: Arc<Meter>) -> Body {
+    if body.is_end_stream() { Body::new(body) } else { Body::new(Observed::new(body, Some(ReceivedBytes(meter)))) }
 }

@@ -17,7 +17,6 @@ use std::{
 };
 
 use http::{HeaderName, HeaderValue, Request, Response, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::{
@@ -32,6 +31,7 @@ use super::{
     activity::{Activity, OpenRequest},
     first_bytes::{LINGER, LINGER_BYTES},
 };
+use crate::server::observed::{Observed, Observer};
 
 /// The state of one connection.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Course {
 }
 
 /// A request being answered, until the end of its response.
-struct Open {
+pub(super) struct Open {
     course: Arc<Course>,
     _activity: OpenRequest,
 }
@@ -93,6 +93,8 @@ impl Open {
         Self { course: Arc::clone(course), _activity: OpenRequest::begin(&course.activity) }
     }
 }
+
+impl<D> Observer<D> for Open {}
 
 impl Drop for Open {
     fn drop(&mut self) {
@@ -116,7 +118,7 @@ impl<S, B> Service<Request<Incoming>> for Announcing<S>
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<OpenBody<B>>;
+    type Response = Response<Observed<B, Open>>;
     type Error = Infallible;
     type Future = Announced<S::Future>;
 
@@ -141,7 +143,7 @@ pin_project! {
 }
 
 impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announced<F> {
-    type Output = Result<Response<OpenBody<B>>, Infallible>;
+    type Output = Result<Response<Observed<B, Open>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -155,7 +157,7 @@ impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announce
             // Clients that honour it do not send the next request into a closing connection.
             headers.insert(HeaderName::from_static("keep-alive"), keep_alive());
         }
-        Poll::Ready(Ok(response.map(|body| OpenBody { body, _open: open })))
+        Poll::Ready(Ok(response.map(|body| Observed::new(body, open))))
     }
 }
 
@@ -163,32 +165,6 @@ impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announce
 fn keep_alive() -> HeaderValue {
     const { assert!(HEADER_READ_TIMEOUT.as_secs() == 10) };
     HeaderValue::from_static("timeout=10")
-}
-
-pin_project! {
-    /// The body of a response, until it has been handed over.
-    pub(super) struct OpenBody<B> {
-        #[pin]
-        body: B,
-        _open: Option<Open>,
-    }
-}
-
-impl<B: HttpBody> HttpBody for OpenBody<B> {
-    type Data = B::Data;
-    type Error = B::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        self.project().body.poll_frame(task)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
 }
 
 pin_project! {

@@ -5,30 +5,28 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
     net::SocketAddr,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
 use tower::{Layer, Service};
 use tracing::{Level, enabled};
 
-use super::reply::code_in;
+use super::reply::ReplyCode;
 use crate::{
     server::{
         call::{Call, is_probe},
         meters::{CANCELLED, CLIENT_GONE, OTHER, Verb},
+        observed::{Observed, Observer, Observing},
     },
     telemetry::logs::ACCESS,
 };
@@ -54,10 +52,11 @@ pub struct Logged<S> {
 impl<S, B> Service<Request<Body>> for Logged<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody<Data = Bytes>,
 {
-    type Response = Response<LoggedBody<B>>;
+    type Response = Response<Observed<B, Box<Line>>>;
     type Error = Infallible;
-    type Future = LoggedReply<S::Future>;
+    type Future = Observing<S::Future, Box<Line>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -66,26 +65,24 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // The highest level that a line can have.
         if !enabled!(target: ACCESS, Level::WARN) {
-            return LoggedReply { reply: self.inner.call(request), line: None };
+            return Observing::new(self.inner.call(request), None);
         }
         let line = Line::begin(&mut request);
         let received = Arc::clone(&line.received_bytes);
-        let request = request.map(|inner| ReceivedBody::of(inner, received));
-        LoggedReply { reply: self.inner.call(request), line: Some(Box::new(line)) }
+        let request = request.map(|body| counted(body, received));
+        Observing::new(self.inner.call(request), Some(Box::new(line)))
     }
 }
 
 /// The line of a call, which is written when it is dropped. The log adds the id of the call and its caller.
 #[derive(Debug)]
-struct Line {
+pub struct Line {
     begun: Instant,
     verb: Verb,
     path: &'static str,
     peer: Option<SocketAddr>,
-    is_grpc: bool,
     is_probe: bool,
-    /// The status of HTTP or the code of gRPC; `None` before there is one.
-    code: Option<u16>,
+    code: ReplyCode,
     received_bytes: Arc<AtomicU64>,
     sent_bytes: u64,
 }
@@ -98,7 +95,7 @@ macro_rules! write_at {
         tracing::event!(
             target: ACCESS,
             $level,
-            method = (!line.is_grpc).then(|| line.verb.name()),
+            method = (!line.code.is_grpc()).then(|| line.verb.name()),
             path = line.path,
             status,
             grpc_status,
@@ -120,38 +117,44 @@ impl Line {
             verb,
             path: call.called.path().unwrap_or(OTHER),
             peer: call.connection.peer,
-            is_grpc: call.protocol.is_grpc(),
             is_probe,
-            code: None,
+            code: ReplyCode::unknown(call.protocol.is_grpc()),
             received_bytes: Arc::default(),
             sent_bytes: 0,
         }
     }
 
-    /// Takes the code of gRPC from `headers`, if they have one.
-    fn code_of(&mut self, headers: &HeaderMap) {
-        if let Some(code) = code_in(headers) {
-            self.code = Some(code);
-        }
-    }
-
-    /// The status of HTTP, or the code of gRPC; if there was none, that of a client that has gone.
+    /// The HTTP status, or the gRPC code; for a call without a reply, the one that stands for a client that left.
     fn statuses(&self) -> (Option<u16>, Option<u16>) {
-        if self.is_grpc {
-            (None, Some(self.code.unwrap_or(CANCELLED)))
+        if self.code.is_grpc() {
+            (None, Some(self.code.get().unwrap_or(CANCELLED)))
         } else {
-            (Some(self.code.unwrap_or(CLIENT_GONE)), None)
+            (Some(self.code.get().unwrap_or(CLIENT_GONE)), None)
         }
     }
 
-    /// In milliseconds, to the microsecond.
+    /// The duration of the call in milliseconds, to the microsecond.
     fn took_ms(&self) -> f64 {
         (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3
     }
 
-    /// Whether the call was answered with an error. A client that leaves is none: most streams end so.
+    /// Whether the call was answered with an error. A client that leaves is not an error: most streams end that way.
     fn is_error(&self) -> bool {
-        self.code.is_some_and(|code| if self.is_grpc { code != 0 } else { code >= 400 })
+        self.code.get().is_some_and(|code| if self.code.is_grpc() { code != 0 } else { code >= 400 })
+    }
+}
+
+impl Observer<Bytes> for Line {
+    fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.code.head(status, headers);
+    }
+
+    fn data(&mut self, data: &Bytes) {
+        self.sent_bytes += data.len() as u64;
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code.trailers(trailers);
     }
 }
 
@@ -167,109 +170,18 @@ impl Drop for Line {
     }
 }
 
-/// The body of a request, whose bytes are counted.
-struct ReceivedBody {
-    inner: Body,
-    bytes: Arc<AtomicU64>,
-}
+/// Counts the bytes of a request.
+struct ReceivedBytes(Arc<AtomicU64>);
 
-impl ReceivedBody {
-    /// The body `inner`, counted in `bytes`.
-    fn of(inner: Body, bytes: Arc<AtomicU64>) -> Body {
-        if inner.is_end_stream() { inner } else { Body::new(Self { inner, bytes }) }
+impl Observer<Bytes> for ReceivedBytes {
+    fn data(&mut self, data: &Bytes) {
+        self.0.fetch_add(data.len() as u64, Ordering::Relaxed);
     }
 }
 
-impl HttpBody for ReceivedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.inner).poll_frame(task));
-        if let Some(Ok(frame)) = &frame
-            && let Some(data) = frame.data_ref()
-        {
-            self.bytes.fetch_add(data.len() as u64, Ordering::Relaxed);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
-    }
-}
-
-pin_project! {
-    /// A pending response, whose call has a line at its end.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct LoggedReply<F> {
-        #[pin]
-        reply: F,
-        // `None` while the access log is off.
-        line: Option<Box<Line>>,
-    }
-}
-
-impl<F, B> Future for LoggedReply<F>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-{
-    type Output = Result<Response<LoggedBody<B>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.reply.poll(task))?;
-        let mut line = this.line.take();
-        if let Some(line) = &mut line {
-            if line.is_grpc {
-                line.code_of(response.headers());
-            } else {
-                line.code = Some(response.status().as_u16());
-            }
-        }
-        Poll::Ready(Ok(response.map(|body| LoggedBody { body, line })))
-    }
-}
-
-pin_project! {
-    /// The body of a reply. The line of its call is written when it is dropped.
-    pub struct LoggedBody<B> {
-        #[pin]
-        body: B,
-        line: Option<Box<Line>>,
-    }
-}
-
-impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for LoggedBody<B> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.body.poll_frame(task));
-        if let Some(line) = this.line
-            && let Some(Ok(frame)) = &frame
-        {
-            if let Some(data) = frame.data_ref() {
-                line.sent_bytes += data.len() as u64;
-            } else if let Some(trailers) = frame.trailers_ref() {
-                line.code_of(trailers);
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// The body of a request, whose bytes are counted in `bytes`.
+fn counted(body: Body, bytes: Arc<AtomicU64>) -> Body {
+    if body.is_end_stream() { body } else { Body::new(Observed::new(body, Some(ReceivedBytes(bytes)))) }
 }
 
 #[cfg(test)]

@@ -2,24 +2,22 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Instant,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use pin_project_lite::pin_project;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
 use tower::{Layer, Service};
 
-use super::reply::code_in;
+use super::reply::ReplyCode;
 use crate::server::{
     call::Call,
     meters::{Meter, Verb},
+    observed::{Observed, Observer, Observing},
 };
 
 /// The layer.
@@ -43,10 +41,11 @@ pub struct Metered<S> {
 impl<S, B> Service<Request<Body>> for Metered<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody<Data = Bytes>,
 {
-    type Response = Response<MeteredBody<B>>;
+    type Response = Response<Observed<B, Metering>>;
     type Error = Infallible;
-    type Future = Counted<S::Future>;
+    type Future = Observing<S::Future, Metering>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -56,127 +55,66 @@ where
         let verb = Verb::of(request.method());
         let begin = |call: &Call| Metering::begin(Arc::clone(&call.meter), verb, call.protocol.is_grpc());
         let metering = Call::read(&mut request, begin);
-        Counted { reply: self.inner.call(request), metering: Some(metering) }
+        Observing::new(self.inner.call(request), Some(metering))
     }
 }
 
-/// A call that is counted at its end, also if that is that nobody waits for it any more.
+/// Counts a call. The call ends when this is dropped, also if its caller no longer waits for the reply.
 #[derive(Debug)]
-struct Metering {
+pub struct Metering {
     meter: Arc<Meter>,
     verb: Verb,
-    is_grpc: bool,
     begun: Instant,
-    code: Option<u16>,
+    code: ReplyCode,
+    messages: FrameCount,
 }
 
 impl Metering {
     fn begin(meter: Arc<Meter>, verb: Verb, is_grpc: bool) -> Self {
         meter.begin();
-        Self { meter, verb, is_grpc, begun: Instant::now(), code: None }
+        let code = ReplyCode::unknown(is_grpc);
+        Self { meter, verb, begun: Instant::now(), code, messages: FrameCount::default() }
+    }
+}
+
+impl Observer<Bytes> for Metering {
+    fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.code.head(status, headers);
     }
 
-    /// Takes the code of gRPC from `headers`, if they have one.
-    fn status(&mut self, headers: &HeaderMap) {
-        if let Some(code) = code_in(headers) {
-            self.code = Some(code);
+    fn data(&mut self, data: &Bytes) {
+        self.meter.sent(data.len());
+        if let Some(messages) = self.meter.messages() {
+            messages.sent.increment(self.messages.begun_in(data));
         }
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code.trailers(trailers);
     }
 }
 
 impl Drop for Metering {
     fn drop(&mut self) {
-        self.meter.end(self.verb, self.code, self.begun.elapsed());
+        self.meter.end(self.verb, self.code.get(), self.begun.elapsed());
     }
 }
 
-pin_project! {
-    /// A pending response.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct Counted<F> {
-        #[pin]
-        reply: F,
-        metering: Option<Metering>,
-    }
-}
-
-impl<F, B> Future for Counted<F>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-{
-    type Output = Result<Response<MeteredBody<B>>, Infallible>;
-
-    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let response = ready!(this.reply.poll(task))?;
-        let mut metering = this.metering.take();
-        if let Some(metering) = &mut metering {
-            if metering.is_grpc {
-                metering.status(response.headers());
-            } else {
-                metering.code = Some(response.status().as_u16());
-            }
-        }
-        Poll::Ready(Ok(response.map(|body| MeteredBody { body, metering, messages: FrameCount::default() })))
-    }
-}
-
-pin_project! {
-    /// The body of a reply. The call ends with it.
-    pub struct MeteredBody<B> {
-        #[pin]
-        body: B,
-        metering: Option<Metering>,
-        messages: FrameCount,
-    }
-}
-
-impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for MeteredBody<B> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.body.poll_frame(task));
-        if let Some(metering) = this.metering
-            && let Some(Ok(frame)) = &frame
-        {
-            if let Some(data) = frame.data_ref() {
-                metering.meter.sent(data.len());
-                if let Some(messages) = metering.meter.messages() {
-                    messages.sent.increment(this.messages.begun_in(data));
-                }
-            } else if let Some(trailers) = frame.trailers_ref() {
-                metering.status(trailers);
-            }
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The bytes before a message: a flag and its length.
+/// The number of bytes before a message: a flag and its length.
 const HEADER_BYTES: usize = 5;
 
-/// Counts the messages in the data of a gRPC call, however it is cut.
+/// Counts the messages in the data of a gRPC call, however the data is cut.
 #[derive(Debug, Default)]
 struct FrameCount {
-    /// Bytes of the current message that have not come.
+    /// The number of bytes of the current message that are still missing.
     left: usize,
-    /// The part of the header of the next message that has come.
+    /// The part of the next message's header that has been seen.
     header: [u8; HEADER_BYTES],
     known: usize,
 }
 
 impl FrameCount {
-    /// The number of messages whose header ends in `data`, which follows what was passed before.
+    /// The number of messages whose header ends in `data`, which follows the data of the previous call.
     fn begun_in(&mut self, mut data: &[u8]) -> u64 {
         let mut begun = 0;
         loop {

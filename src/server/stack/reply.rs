@@ -10,17 +10,51 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tonic::Code;
 
 use crate::server::grpc::header_names::STATUS;
 
-/// The code of gRPC in the headers or the trailers of a reply, if they have one.
-pub(super) fn code_in(headers: &HeaderMap) -> Option<u16> {
-    let code = Code::from_bytes(headers.get(STATUS)?.as_bytes());
-    u16::try_from(i32::from(code)).ok()
+/// The code with which a call is answered: its HTTP status or, for gRPC, the code in the headers or the trailers of the reply.
+#[derive(Clone, Copy, Debug)]
+pub struct ReplyCode {
+    is_grpc: bool,
+    code: Option<u16>,
+}
+
+impl ReplyCode {
+    /// The code of a call that is not answered yet.
+    pub const fn unknown(is_grpc: bool) -> Self {
+        Self { is_grpc, code: None }
+    }
+
+    /// Whether it is the code of a gRPC call.
+    pub const fn is_grpc(self) -> bool {
+        self.is_grpc
+    }
+
+    /// The code; `None` until it is known.
+    pub const fn get(self) -> Option<u16> {
+        self.code
+    }
+
+    /// Takes the code from the head of the reply.
+    pub fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        if self.is_grpc {
+            self.trailers(headers);
+        } else {
+            self.code = Some(status.as_u16());
+        }
+    }
+
+    /// Takes the code from the trailers of the reply, if they have one.
+    pub fn trailers(&mut self, trailers: &HeaderMap) {
+        if let Some(status) = trailers.get(STATUS) {
+            self.code = u16::try_from(i32::from(Code::from_bytes(status.as_bytes()))).ok();
+        }
+    }
 }
 
 pin_project! {

@@ -9,16 +9,18 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
+use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
+use super::reply::ReplyCode;
 use crate::{
     server::{
         call::{Call, is_probe},
-        grpc::header_names::STATUS,
+        meters::CANCELLED,
+        observed::{Observed, Observer},
     },
     telemetry::traces::{KeyValue, Scope, SpanContext, Traces, context},
 };
@@ -26,9 +28,7 @@ use crate::{
 /// The headers of the trace context (W3C).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// The attribute of the status of a gRPC call.
-const GRPC_STATUS: &str = "rpc.grpc.status_code";
-/// The name for all unknown methods, so that a client cannot make up names.
+/// The name for all unknown methods, so that a client cannot invent names.
 const OTHER: &str = "_OTHER";
 
 /// The layer.
@@ -56,8 +56,9 @@ pub struct Traced<S> {
 impl<S, B> Service<Request<Body>> for Traced<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody<Data = Bytes>,
 {
-    type Response = Response<TracedBody<B>>;
+    type Response = Response<Observed<B, End>>;
     type Error = Infallible;
     type Future = Recorded<S::Future>;
 
@@ -127,22 +128,13 @@ struct TracedCall {
 }
 
 impl TracedCall {
-    /// Records the head of `response`. The span ends with its body.
+    /// Records the head of `response`. The span, if there is one, ends with the body.
     fn answered<B>(self, response: &Response<B>) -> Option<End> {
         if !self.scope.is_recording() {
             return None;
         }
-        if !self.is_grpc {
-            let status = response.status();
-            self.scope.set("http.response.status_code", i64::from(status.as_u16()));
-            if status.is_server_error() {
-                self.scope.fail(status.as_str().to_owned());
-            }
-        }
-        let mut end = End { scope: self.scope, is_open: self.is_grpc };
-        if self.is_grpc {
-            end.status(response.headers());
-        }
+        let mut end = End { scope: self.scope, code: ReplyCode::unknown(self.is_grpc) };
+        end.head(response.status(), response.headers());
         Some(end)
     }
 }
@@ -160,8 +152,9 @@ pin_project! {
 impl<F, B> Future for Recorded<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
+    B: HttpBody<Data = Bytes>,
 {
-    type Output = Result<Response<TracedBody<B>>, Infallible>;
+    type Output = Result<Response<Observed<B, End>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -171,28 +164,38 @@ where
         };
         let response = ready!(polled)?;
         let end = this.call.take().and_then(|call| call.answered(&response));
-        Poll::Ready(Ok(response.map(|body| TracedBody { body, end })))
+        Poll::Ready(Ok(response.map(|body| Observed::new(body, end))))
     }
 }
 
-/// Ends a span.
-struct End {
+/// Ends the span of an answered call when it is dropped.
+pub struct End {
     scope: Scope,
-    /// Whether the trailers still have to tell the status.
-    is_open: bool,
+    code: ReplyCode,
+}
+
+impl Observer<Bytes> for End {
+    fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.code.head(status, headers);
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code.trailers(trailers);
+    }
 }
 
 impl End {
-    /// Records the status of gRPC, if `headers` have one.
-    fn status(&mut self, headers: &HeaderMap) {
-        let Some(status) = headers.get(STATUS) else { return };
-        self.close(Code::from_bytes(status.as_bytes()));
+    fn set_status(&self, status: u16) {
+        self.scope.set("http.response.status_code", i64::from(status));
+        if (500..600).contains(&status) {
+            self.scope.fail(status.to_string());
+        }
     }
 
-    fn close(&mut self, code: Code) {
-        self.is_open = false;
-        self.scope.set(GRPC_STATUS, i64::from(i32::from(code)));
-        // For a server, by convention, these alone are its own failures.
+    fn set_grpc_code(&self, code: u16) {
+        self.scope.set("rpc.grpc.status_code", i64::from(code));
+        // By convention, only these codes are failures of a server.
+        let code = Code::from_i32(code.into());
         if matches!(
             code,
             Code::Unknown
@@ -209,45 +212,13 @@ impl End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        if self.is_open {
-            // The client has gone before the trailers.
-            self.close(Code::Cancelled);
+        match self.code.get() {
+            // The client left before the trailers.
+            None => self.set_grpc_code(CANCELLED),
+            Some(code) if self.code.is_grpc() => self.set_grpc_code(code),
+            Some(status) => self.set_status(status),
         }
         self.scope.end();
-    }
-}
-
-pin_project! {
-    /// The body of a response, which ends the span when it is dropped.
-    pub struct TracedBody<B> {
-        #[pin]
-        body: B,
-        end: Option<End>,
-    }
-}
-
-impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for TracedBody<B> {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.body.poll_frame(task));
-        if let Some(end) = this.end
-            && let Some(Ok(frame)) = &frame
-            && let Some(trailers) = frame.trailers_ref()
-        {
-            end.status(trailers);
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
