@@ -4,10 +4,10 @@
 //! costs neither an allocation nor a dynamic call. The properties of a call are determined once, in [`Call`](super::call::Call).
 
 mod answers;
+mod apis;
 mod call_ids;
 mod cors;
 mod deadlines;
-mod doors;
 mod grpc_web;
 mod identity;
 mod limits;
@@ -28,10 +28,10 @@ use tower::ServiceBuilder;
 
 use self::{
     answers::{AnswerLayer, Answers},
+    apis::Apis,
     call_ids::{CallIdLayer, CallIds},
     cors::{PageLayer, Pages},
     deadlines::{DeadlineLayer, Deadlines},
-    doors::Doors,
     grpc_web::{GrpcWeb, GrpcWebTranslation},
     identity::{Identity, IdentityLayer},
     limits::{LimitLayer, Limits},
@@ -55,7 +55,7 @@ use crate::{identity::Authenticator, telemetry::traces::Traces};
 
 /// The service of a port. Cloned for each request.
 pub type PortService = CallIds<
-    GrpcWeb<Metered<Logged<Traced<Answers<Origins<Pages<Identity<Limits<Pacing<Deadlines<Panics<Doors>>>>>>>>>>>>,
+    GrpcWeb<Metered<Logged<Traced<Answers<Origins<Pages<Identity<Limits<Pacing<Deadlines<Panics<Apis>>>>>>>>>>>>,
 >;
 
 /// The parts from which the layers are built.
@@ -169,6 +169,6 @@ impl Stack {
             // Turns a panic into an internal error.
             .layer(PanicLayer)
             // Routes to gRPC or REST.
-            .service(Doors::new(self.grpc.clone(), rest))
+            .service(Apis::new(self.grpc.clone(), rest))
     }
 }

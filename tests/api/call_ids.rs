@@ -1,4 +1,4 @@
-//! The id of a call: given by the client or made, and returned on every reply of both doors.
+//! The id of a call: given by the client or made, and returned on every reply of both APIs.
 
 use ordersystem::proto::catga::orders::v1::StreamEventsRequest;
 use reqwest::{Client, Response};

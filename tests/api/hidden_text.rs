@@ -1,4 +1,4 @@
-//! Text that does not look like what it is, in every text field of every request, over both doors. The fields are those of the descriptors and of the
+//! Text that does not look like what it is, in every text field of every request, over both APIs. The fields are those of the descriptors and of the
 //! OpenAPI document: a new one is covered at once.
 
 use std::collections::HashMap;

@@ -17,15 +17,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// By which door a call comes.
+/// The API that a call uses.
 #[derive(Clone, Copy, Debug)]
-enum Door {
+enum Api {
     Grpc,
     GrpcWeb,
     Rest,
 }
 
-impl Door {
+impl Api {
     const ALL: [Self; 3] = [Self::Grpc, Self::GrpcWeb, Self::Rest];
 
     /// The name of the span of the call.
@@ -97,21 +97,21 @@ fn trace_of(number: usize) -> String {
     format!("{number:02x}f7651916cd43dd8448eb211c80319c")
 }
 
-/// A call by each door at `caller`, whose events `worker` publishes and handles.
-async fn by_each_door(collector: &Collector, caller: (&Process, &str), worker: &str) {
-    for (number, door) in Door::ALL.into_iter().enumerate() {
+/// A call over each API at `caller`, whose events `worker` publishes and handles.
+async fn over_each_api(collector: &Collector, caller: (&Process, &str), worker: &str) {
+    for (number, api) in Api::ALL.into_iter().enumerate() {
         let trace = trace_of(number + 1);
-        door.pays(caller.0, &format!("00-{trace}-{PARENT}-01")).await;
-        let command = tree(collector, caller.1, &trace, door.root()).await;
+        api.pays(caller.0, &format!("00-{trace}-{PARENT}-01")).await;
+        let command = tree(collector, caller.1, &trace, api.root()).await;
         links(collector, worker, &command).await;
     }
 }
 
 #[tokio::test]
-async fn in_memory_a_call_by_each_door_is_a_tree_to_the_append_and_publishing_and_handling_link_to_it() {
+async fn in_memory_a_call_over_each_api_is_a_tree_to_the_append_and_publishing_and_handling_link_to_it() {
     let collector = Collector::start().await;
     let node = Process::serve(&["--node-id", "a", "--otlp-endpoint", &collector.endpoint]).await;
-    by_each_door(&collector, (&node, "a"), "a").await;
+    over_each_api(&collector, (&node, "a"), "a").await;
 }
 
 /// The roles of a node, as it sees the cluster itself.
@@ -135,7 +135,7 @@ async fn across_two_nodes(broker: &[&str]) {
     })
     .await;
     let caller = Process::serve(&settings("caller")).await;
-    by_each_door(&collector, (&caller, "caller"), "worker").await;
+    over_each_api(&collector, (&caller, "caller"), "worker").await;
 }
 
 #[tokio::test]
@@ -167,8 +167,8 @@ async fn after_a_kill_between_commit_and_publish_the_stored_context_links_to_the
     // From here on nothing can be published.
     redis.kill();
     let trace = trace_of(7);
-    Door::Grpc.pays(&first, &format!("00-{trace}-{PARENT}-01")).await;
-    let command = tree(&collector, "first", &trace, Door::Grpc.root()).await;
+    Api::Grpc.pays(&first, &format!("00-{trace}-{PARENT}-01")).await;
+    let command = tree(&collector, "first", &trace, Api::Grpc.root()).await;
     first.kill().await;
     let published = |span: &Span| span.links.iter().any(|link| link.span_id == command.span_id);
     assert!(!collector.spans().iter().any(published), "it was killed before that");

@@ -1,4 +1,4 @@
-//! Gives each call an id, from the client or made here, returns it in `x-request-id`, and has it in each line that is logged for the call.
+//! Gives each call an id, from the client or generated here, returns it in `x-request-id`, and adds it to each line that is logged for the call.
 
 use std::{
     convert::Infallible,
@@ -77,7 +77,7 @@ pin_project! {
     impl<F> PinnedDrop for Named<F> {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
-            // A call that nobody waits for any more may have lines of its own at its end.
+            // A cancelled call may log lines when it is dropped.
             this.served.step(|| this.reply.set(None));
         }
     }
@@ -100,7 +100,7 @@ where
 }
 
 pin_project! {
-    /// The body of a reply, whose lines in the log have the id of its call.
+    /// The body of a reply, whose log lines have the id of its call.
     pub struct NamedBody<B> {
         // `None` only while it is dropped.
         #[pin]

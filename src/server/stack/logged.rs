@@ -1,7 +1,8 @@
-//! The access log: a line for each call at its end, under a log target of its own. It is off unless the filter of the log names the target, and costs a
-//! look at the filter then.
+//! The access log: a line for each call when it ends, under a separate log target. It is off unless the filter of the log names the target; then it
+//! only costs a look at the filter.
 //!
-//! A line has nothing of what a client has sent but the id of the call: the route stands for the path, whose parts and query name orders and customers.
+//! Of the input of a client, a line has only the id of the call: the path, whose parts and query name orders and customers, is represented by its
+//! route.
 
 use std::{
     convert::Infallible,
@@ -74,7 +75,7 @@ where
     }
 }
 
-/// The line of a call, which is written when it is dropped. The log adds the id of the call and its caller.
+/// The line of a call, written when this is dropped. The log adds the id of the call and its caller.
 #[derive(Debug)]
 pub struct Line {
     begun: Instant,
@@ -221,7 +222,7 @@ mod tests {
             let request = Request::builder().uri(path).body(Body::empty()).expect("a request");
             drop(LogLayer.layer(tower::service_fn(answer)).call(request).await);
         }
-        // Nobody waits for this one.
+        // This call is cancelled.
         let request = Request::builder().uri("/events").body(Body::empty()).expect("a request");
         drop(LogLayer.layer(tower::service_fn(answer)).call(request));
         let text = String::from_utf8(lines.0.lock().clone()).expect("text");

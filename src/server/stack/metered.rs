@@ -1,4 +1,4 @@
-//! Counts each call: how long it took, how it ended, its bytes, and the messages of a stream.
+//! Counts each call: its duration, outcome, bytes, and the messages of a stream.
 
 use std::{
     convert::Infallible,

@@ -64,7 +64,7 @@ where
     }
 }
 
-/// The call that is guarded.
+/// The guarded call.
 #[derive(Clone, Debug)]
 struct About {
     id: CallId,
@@ -148,7 +148,7 @@ impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for GuardedBody<B>
         let (error, is_grpc) = (about.error(&*panic), about.protocol.is_grpc());
         self.set(Self::Ended);
         if !is_grpc {
-            // Its status has been sent: the reply can only be cut, so that its client does not take it for whole.
+            // The status has been sent: the reply can only be cut off, so that the client does not take it for complete.
             return Poll::Ready(Some(Err(axum::Error::new(error.to_status()))));
         }
         Poll::Ready(Some(Ok(Frame::trailers(trailers(&error.to_status())))))
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(service.call(request("application/json")).await.unwrap().status(), 500);
         let response = service.call(request("application/grpc")).await.unwrap();
         assert_eq!(tonic::Status::from_header_map(response.headers()).unwrap().code(), Code::Internal);
-        // Also where the service panics before there is a future.
+        // Also if the service panics before it returns a future.
         let mut service = PanicLayer.layer(tower::service_fn(|_: Request<Body>| {
             assert!(std::hint::black_box(false), "in the call");
             std::future::ready(Ok::<_, Infallible>(Response::new(Body::empty())))

@@ -1,4 +1,4 @@
-//! The response of a layer: that of the service inside, or its own. Neither costs an extra allocation.
+//! The response of a layer: from the inner service, or from the layer itself. Neither costs an extra allocation.
 
 use std::{
     convert::Infallible,
@@ -58,10 +58,10 @@ impl ReplyCode {
 }
 
 pin_project! {
-    /// The body of a response, from the service inside or from the layer itself.
+    /// The body of a response, from the inner service or from the layer itself.
     #[project = ReplyBodyProjection]
     pub enum ReplyBody<B> {
-        /// From inside.
+        /// From the inner service.
         Inner { #[pin] body: B },
         /// From the layer.
         Own { #[pin] body: Body },
@@ -95,15 +95,15 @@ impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for ReplyBody<B> {
 }
 
 pin_project! {
-    /// A pending response, from the service inside or from the layer itself.
+    /// A pending response, from the inner service or from the layer itself.
     #[project = ReplyingProjection]
     #[must_use = "futures do nothing unless polled"]
     pub enum Replying<F> {
-        /// The service inside answers.
+        /// The inner service answers.
         Inner { #[pin] reply: F },
         /// The layer has answered.
         Own { response: Option<Response<Body>> },
-        /// The layer answers, in a way that is rare.
+        /// The layer answers, in a rare case.
         Later { reply: BoxFuture<'static, Response<Body>> },
     }
 }

@@ -1,4 +1,4 @@
-//! The span of a call of either API, and the trace context that its caller sends in `traceparent` and `tracestate`.
+//! The span of a call, and the trace context that its caller sends in `traceparent` and `tracestate`.
 
 use std::{
     convert::Infallible,
@@ -68,7 +68,7 @@ where
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let call = begin(&self.traces, &mut request);
-        // Not within the scope: what is done before the first poll makes no spans.
+        // Called outside of the scope: work before the first poll makes no spans.
         Recorded { reply: self.inner.call(request), call }
     }
 }
@@ -105,7 +105,7 @@ fn describe_rpc(scope: &Scope, path: Option<&'static str>) {
     scope.describe(format!("{service}/{method}"), attributes);
 }
 
-/// `route` is the template of the path: the path itself and the query have ids of customers.
+/// `route` is the template of the path: the path itself and the query contain ids of customers.
 fn describe_http(scope: &Scope, method: &Method, route: Option<&'static str>) {
     let method = match *method {
         Method::GET => "GET",

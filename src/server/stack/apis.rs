@@ -23,9 +23,9 @@ use crate::server::{
     },
 };
 
-/// Both APIs behind one service. It is cloned for each request, so the APIs are shared.
+/// Both APIs behind one service. The service is cloned for each request, so the APIs are shared.
 #[derive(Clone, Debug)]
-pub struct Doors(Arc<Both>);
+pub struct Apis(Arc<Both>);
 
 #[derive(Debug)]
 struct Both {
@@ -33,7 +33,7 @@ struct Both {
     rest: Router,
 }
 
-impl Doors {
+impl Apis {
     /// Passes calls on to `grpc` and `rest`.
     #[must_use]
     pub fn new(grpc: GrpcEdge, rest: Router) -> Self {
@@ -41,7 +41,7 @@ impl Doors {
     }
 }
 
-impl Service<Request<Body>> for Doors {
+impl Service<Request<Body>> for Apis {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Answer;
