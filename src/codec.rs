@@ -26,7 +26,7 @@ mod request_ids;
 pub mod wire;
 
 pub use folded::{FOLDED_SCHEMA, decode_folded, encode_folded};
-pub use header::{EventHeader, cause};
+pub use header::{EventHeader, sampled_cause};
 pub use request_ids::{is_key_of_request, request_id_of_caller};
 use wire::MessageWriter;
 

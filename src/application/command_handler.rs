@@ -27,7 +27,10 @@ use crate::{
             StoreError, StreamId,
         },
     },
-    telemetry::{call, traces},
+    telemetry::{
+        call,
+        traces::{self, context::Traceparent},
+    },
 };
 
 /// How often a command is decided again after conflicts with other writers of the same order.
@@ -324,7 +327,7 @@ impl PreparedCommand {
         let Originator { actor, on_behalf_of } = &self.originator;
         let (actor, on_behalf_of) = (actor.as_ref(), on_behalf_of.as_ref());
         let traceparent = traces::traceparent();
-        let traceparent = traceparent.as_deref();
+        let traceparent = traceparent.as_ref().map(Traceparent::as_str);
         let encoded = events.iter().zip(last + 1..).map(|(event, revision)| {
             codec::encode(event, Record { revision, request_id, actor, on_behalf_of, traceparent })
         });

@@ -102,10 +102,15 @@ impl<'a> EventHeader<'a> {
     }
 }
 
-/// The trace context of the command that caused a stored event; `None` if the event has none that is valid.
+/// The trace context of the command that caused a stored event; `None` if the event has none that is valid and sampled.
 #[must_use]
-pub fn cause(payload: &[u8]) -> Option<SpanContext> {
-    context::parse(EventHeader::read(payload).ok()?.traceparent()?, None)
+pub fn sampled_cause(payload: &[u8]) -> Option<SpanContext> {
+    let traceparent = EventHeader::read(payload).ok()?.traceparent()?;
+    // Most traces are not sampled: nothing more of them is parsed.
+    if traceparent.ends_with("-00") {
+        return None;
+    }
+    context::parse(traceparent, None).filter(SpanContext::is_sampled)
 }
 
 /// A `google.type.Money`.

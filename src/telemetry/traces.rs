@@ -5,13 +5,12 @@
 
 pub mod context;
 pub mod export;
-mod sampling;
 
 use std::{borrow::Cow, future::Future, sync::Arc};
 
 use opentelemetry::{
     Context, Value,
-    trace::{Link, SpanBuilder, Status, TraceContextExt as _, TraceId},
+    trace::{Link, SpanBuilder, SpanRef, Status, TraceContextExt as _, TraceId},
 };
 pub use opentelemetry::{
     KeyValue,
@@ -19,19 +18,34 @@ pub use opentelemetry::{
 };
 use opentelemetry_sdk::trace::SdkTracer;
 
+use self::context::Traceparent;
+
 tokio::task_local! {
     static CURRENT: Scope;
 }
 
 /// Makes the spans of a node. Cloning is cheap.
 #[derive(Clone, Debug, Default)]
-pub struct Traces(Option<Arc<SdkTracer>>);
+pub struct Traces(Option<Arc<Maker>>);
 
-/// A span, or only the context of a caller, with the maker of its child spans. The span ends with its last clone, unless it is ended earlier.
+/// Makes spans, all of which are exported.
+#[derive(Debug)]
+struct Maker {
+    tracer: SdkTracer,
+    /// The share of the traces that are recorded, 0 to 1, where the caller has not decided.
+    ratio: f64,
+}
+
+/// A span, or only a context that is passed on. The span ends with its last clone, unless it is ended earlier.
 #[derive(Clone, Debug)]
-pub struct Scope {
-    tracer: Option<Arc<SdkTracer>>,
-    context: Context,
+pub struct Scope(Kind);
+
+#[derive(Clone, Debug)]
+enum Kind {
+    /// A span, with the maker of its child spans.
+    Span { maker: Arc<Maker>, context: Context },
+    /// The context of a call that is not recorded: it costs no allocation.
+    Passed(SpanContext),
 }
 
 impl Traces {
@@ -41,23 +55,24 @@ impl Traces {
         Self(None)
     }
 
-    fn on(tracer: SdkTracer) -> Self {
-        Self(Some(Arc::new(tracer)))
+    fn on(tracer: SdkTracer, ratio: f64) -> Self {
+        Self(Some(Arc::new(Maker { tracer, ratio })))
     }
 
     /// The scope of a call from `caller`; `None` if there is nothing to record and nothing to pass on. Its span has no name yet: see
-    /// [`Scope::describe`].
+    /// [`Scope::describe`]. The decision of the caller is followed; without a caller, the share decides.
     #[must_use]
     pub fn call(&self, caller: Option<SpanContext>) -> Option<Scope> {
+        let passed = |context| Some(Scope(Kind::Passed(context)));
+        let Some(maker) = &self.0 else { return caller.and_then(passed) };
         let parent = match caller {
+            Some(caller) if !caller.is_sampled() => return passed(caller),
             Some(caller) => Context::new().with_remote_span_context(caller),
+            None if fastrand::f64() >= maker.ratio => return passed(context::unrecorded()),
             None => Context::new(),
         };
-        let Some(tracer) = &self.0 else {
-            return parent.has_active_span().then_some(Scope { tracer: None, context: parent });
-        };
-        let span = SpanBuilder::from_name("call").with_kind(SpanKind::Server).start_with_context(&**tracer, &parent);
-        Some(Scope { tracer: Some(Arc::clone(tracer)), context: parent.with_span(span) })
+        let span = SpanBuilder::from_name("call").with_kind(SpanKind::Server);
+        Some(Scope(Kind::span(maker, span, &parent)))
     }
 
     /// Begins a span of its own trace that links to each sampled one of `causes`; `None` if there is no such cause.
@@ -67,7 +82,7 @@ impl Traces {
         name: impl Into<Cow<'static, str>>,
         causes: impl Iterator<Item = SpanContext>,
     ) -> Option<Scope> {
-        let tracer = self.0.as_ref()?;
+        let maker = self.0.as_ref()?;
         let mut links: Vec<Link> = Vec::new();
         for cause in causes.filter(SpanContext::is_sampled) {
             // The events of one command have one cause.
@@ -79,8 +94,7 @@ impl Traces {
             return None;
         }
         let span = SpanBuilder::from_name(name).with_kind(kind).with_links(links);
-        let span = span.start_with_context(&**tracer, &Context::new());
-        Some(Scope { tracer: Some(Arc::clone(tracer)), context: Context::new().with_span(span) })
+        Some(Scope(Kind::span(maker, span, &Context::new())))
     }
 
     /// Whether spans are made.
@@ -90,33 +104,57 @@ impl Traces {
     }
 }
 
+impl Kind {
+    /// Starts a span below `parent`.
+    fn span(maker: &Arc<Maker>, span: SpanBuilder, parent: &Context) -> Self {
+        let span = span.start_with_context(&maker.tracer, parent);
+        Self::Span { maker: Arc::clone(maker), context: parent.with_span(span) }
+    }
+}
+
 impl Scope {
     /// Whether it has a span that will be exported.
     #[must_use]
-    pub fn is_recording(&self) -> bool {
-        self.context.span().is_recording()
+    pub const fn is_recording(&self) -> bool {
+        matches!(self.0, Kind::Span { .. })
+    }
+
+    fn with_span(&self, work: impl FnOnce(SpanRef<'_>)) {
+        if let Kind::Span { context, .. } = &self.0 {
+            work(context.span());
+        }
+    }
+
+    /// Reads the context that is passed on.
+    fn with_context<T>(&self, read: impl FnOnce(&SpanContext) -> T) -> T {
+        match &self.0 {
+            Kind::Span { context, .. } => read(context.span().span_context()),
+            Kind::Passed(context) => read(context),
+        }
     }
 
     /// Names the span, and adds attributes.
     pub fn describe(&self, name: impl Into<Cow<'static, str>>, attributes: impl IntoIterator<Item = KeyValue>) {
-        self.context.span().update_name(name);
-        self.context.span().set_attributes(attributes);
+        self.with_span(|span| {
+            span.update_name(name);
+            span.set_attributes(attributes);
+        });
     }
 
     /// Adds an attribute.
     pub fn set(&self, key: &'static str, value: impl Into<Value>) {
-        self.context.span().set_attribute(KeyValue::new(key, value));
+        self.with_span(|span| span.set_attribute(KeyValue::new(key, value)));
     }
 
     /// Marks the span as failed, with an error type, of which there must be few.
     pub fn fail(&self, error_type: impl Into<Cow<'static, str>>) {
         self.set("error.type", error_type.into());
-        self.context.span().set_status(Status::error(""));
+        self.with_span(|span| span.set_status(Status::error("")));
     }
 
     /// Ends the span now.
     pub fn end(&self) {
-        self.context.span().end();
+        self.with_span(|span| span.end());
     }
 
     /// Does a step of the work of this scope.
@@ -137,10 +175,9 @@ pub fn child(
     attributes: impl FnOnce() -> Vec<KeyValue>,
 ) -> Option<Scope> {
     let begin = |current: &Scope| {
-        let tracer = current.tracer.as_ref().filter(|_| current.is_recording())?;
+        let Kind::Span { maker, context } = &current.0 else { return None };
         let span = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes());
-        let span = span.start_with_context(&**tracer, &current.context);
-        Some(Scope { tracer: Some(Arc::clone(tracer)), context: current.context.with_span(span) })
+        Some(Scope(Kind::span(maker, span, context)))
     };
     CURRENT.try_with(begin).ok().flatten()
 }
@@ -167,14 +204,14 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 
 /// The context of the current call as a `traceparent`, sampled or not; `None` if the call has none.
 #[must_use]
-pub fn traceparent() -> Option<String> {
-    CURRENT.try_with(|current| context::format(current.context.span().span_context())).ok()
+pub fn traceparent() -> Option<Traceparent> {
+    CURRENT.try_with(|current| current.with_context(Traceparent::of)).ok()
 }
 
 /// The id of the trace of the current call; `None` if the call has none.
 #[must_use]
 pub fn trace_id() -> Option<TraceId> {
-    CURRENT.try_with(|current| current.context.span().span_context().trace_id()).ok()
+    CURRENT.try_with(|current| current.with_context(SpanContext::trace_id)).ok()
 }
 
 #[cfg(test)]
@@ -187,14 +224,14 @@ mod tests {
     async fn without_an_endpoint_the_context_of_a_caller_is_passed_on_and_nothing_is_made_up() {
         let off = Traces::off();
         assert!(off.call(None).is_none());
-        assert_eq!((traceparent(), trace_id()), (None, None));
+        assert!(traceparent().is_none() && trace_id().is_none());
         let call = off.call(context::parse(CALLER, None)).unwrap();
         let work = async {
             assert!(child(SpanKind::Internal, "command", Vec::new).is_none());
             let elsewhere = tokio::spawn(carried(async { traceparent() })).await.unwrap();
-            (traceparent(), elsewhere)
+            [traceparent(), elsewhere].map(|passed| passed.unwrap().as_str().to_owned())
         };
-        assert_eq!(call.run(work).await, (Some(CALLER.to_owned()), Some(CALLER.to_owned())));
+        assert_eq!(call.run(work).await, [CALLER, CALLER]);
         let sampled = std::iter::once(context::parse(CALLER, None).unwrap());
         assert!(off.linked(SpanKind::Producer, "publish", sampled).is_none());
     }

@@ -295,10 +295,10 @@ impl Subscription {
             return None;
         }
         let message = &delivery.message;
-        let name = format!("process {}", self.handler.name());
-        let span = self.traces.linked(SpanKind::Consumer, name.clone(), codec::cause(&message.payload).into_iter())?;
+        let cause = codec::sampled_cause(&message.payload)?;
+        let span = self.traces.linked(SpanKind::Consumer, "process", std::iter::once(cause))?;
         span.describe(
-            name,
+            format!("process {}", self.handler.name()),
             [
                 KeyValue::new("messaging.system", self.parts.bus.kind()),
                 KeyValue::new("messaging.operation.type", "process"),

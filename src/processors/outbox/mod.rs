@@ -379,7 +379,7 @@ impl OutboxRelay {
         if !self.traces.is_on() {
             return None;
         }
-        let causes = messages.iter().filter_map(|message| codec::cause(&message.payload));
+        let causes = messages.iter().filter_map(|message| codec::sampled_cause(&message.payload));
         let span = self.traces.linked(SpanKind::Producer, "publish", causes)?;
         let count = i64::try_from(messages.len()).unwrap_or(i64::MAX);
         span.describe(

@@ -26,11 +26,42 @@ pub fn parse(traceparent: &str, tracestate: Option<&str>) -> Option<SpanContext>
     Some(SpanContext::new(trace, span, flags, true, state)).filter(SpanContext::is_valid)
 }
 
-/// The `traceparent` of a context.
-#[must_use]
-pub fn format(context: &SpanContext) -> String {
-    let flags = u8::from(context.is_sampled());
-    format!("00-{}-{}-{flags:02x}", context.trace_id(), context.span_id())
+/// The context of a new trace that is not recorded.
+pub(super) fn unrecorded() -> SpanContext {
+    let trace = TraceId::from_bytes(fastrand::u128(1..).to_be_bytes());
+    let span = SpanId::from_bytes(fastrand::u64(1..).to_be_bytes());
+    SpanContext::new(trace, span, TraceFlags::default(), false, TraceState::default())
+}
+
+/// A `traceparent` of version 00. It is on the stack, since every command stores one.
+#[derive(Clone, Copy, Debug)]
+pub struct Traceparent([u8; TRACEPARENT_BYTES]);
+
+impl Traceparent {
+    /// The `traceparent` of a context.
+    #[must_use]
+    pub fn of(context: &SpanContext) -> Self {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        hex(&mut text[3..35], &context.trace_id().to_bytes());
+        hex(&mut text[36..52], &context.span_id().to_bytes());
+        hex(&mut text[53..], &[u8::from(context.is_sampled())]);
+        Self(text)
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        // It is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+/// Writes `bytes` as lower-case digits, two for each.
+fn hex(text: &mut [u8], bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for (digits, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        digits.copy_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+    }
 }
 
 #[cfg(test)]
@@ -44,10 +75,17 @@ mod tests {
     fn what_is_parsed_is_formatted_again_with_no_flag_but_sampled() {
         for (version, flags, kept) in [("00", "01", "01"), ("00", "00", "00"), ("00", "ff", "01"), ("cc", "02", "00")] {
             let context = parse(&format!("{version}-{TRACE}-{SPAN}-{flags}"), None).unwrap();
-            assert_eq!(format(&context), format!("00-{TRACE}-{SPAN}-{kept}"));
-            assert_eq!(format(&context).len(), TRACEPARENT_BYTES);
+            assert_eq!(Traceparent::of(&context).as_str(), format!("00-{TRACE}-{SPAN}-{kept}"));
         }
         assert!(parse(&format!(" 01-{TRACE}-{SPAN}-01-more\t"), None).is_some());
+    }
+
+    #[test]
+    fn a_trace_that_is_not_recorded_has_a_valid_context_of_its_own() {
+        let [first, second] = [(); 2].map(|()| unrecorded());
+        assert!(first.is_valid() && !first.is_sampled());
+        assert_ne!(first.trace_id(), second.trace_id());
+        assert_eq!(parse(Traceparent::of(&first).as_str(), None).unwrap().span_id(), first.span_id());
     }
 
     #[test]

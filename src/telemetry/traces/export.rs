@@ -12,7 +12,7 @@ use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     resource::EnvResourceDetector,
-    trace::{SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
+    trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
 };
 use tokio::{
     sync::mpsc,
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Traces, sampling::FollowsCause};
+use super::Traces;
 use crate::telemetry::{
     TraceConfig,
     outage::{Line, Outage},
@@ -70,7 +70,8 @@ pub fn open(
     let dropped = |reason| metrics::counter!("ordersystem_trace_spans_dropped_total", "reason" => reason);
     let provider = SdkTracerProvider::builder()
         .with_span_processor(Queue { sender, full: dropped("queue_full") })
-        .with_sampler(FollowsCause { ratio: config.sample_ratio })
+        // Whether a trace is recorded is decided before a span of it is made.
+        .with_sampler(Sampler::AlwaysOn)
         .with_max_links_per_span(MAX_LINKS)
         .with_resource(resource)
         .build();
@@ -82,7 +83,7 @@ pub fn open(
         failed: dropped("export_failed"),
         outage: Outage::new(),
     };
-    Ok((Traces::on(provider.tracer("ordersystem")), Some(exporting)))
+    Ok((Traces::on(provider.tracer("ordersystem"), config.sample_ratio), Some(exporting)))
 }
 
 /// The attributes of this process in its spans. The variables of OpenTelemetry win over our own values.
