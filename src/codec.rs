@@ -20,6 +20,7 @@ use crate::{
 
 pub mod cloud_event;
 pub mod digits;
+mod event_json;
 mod folded;
 mod header;
 mod request_ids;

@@ -131,17 +131,17 @@ fn money(message: &[u8]) -> Result<Money, CodecError> {
 }
 
 /// The fields of an encoded message that have not been read.
-struct Fields<'a>(&'a [u8]);
+pub(super) struct Fields<'a>(pub &'a [u8]);
 
 /// The value of a field.
-enum Value<'a> {
+pub(super) enum Value<'a> {
     Number(u64),
     Bytes(&'a [u8]),
     Other,
 }
 
 impl<'a> Fields<'a> {
-    fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, CodecError> {
+    pub fn next(&mut self) -> Result<Option<(u32, Value<'a>)>, CodecError> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -169,11 +169,11 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn bytes(self) -> Result<&'a [u8], CodecError> {
+    pub fn bytes(self) -> Result<&'a [u8], CodecError> {
         if let Self::Bytes(bytes) = self { Ok(bytes) } else { Err(corrupt("a field has another type")) }
     }
 
-    fn number(self) -> Result<u64, CodecError> {
+    pub fn number(self) -> Result<u64, CodecError> {
         if let Self::Number(number) = self { Ok(number) } else { Err(corrupt("a field has another type")) }
     }
 }
