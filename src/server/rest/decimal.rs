@@ -120,6 +120,16 @@ impl From<Money> for Amount {
     }
 }
 
+/// The code of a currency.
+#[derive(Clone, Copy, Debug)]
+pub struct Code(pub Currency);
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.code())
+    }
+}
+
 /// The text of an amount.
 #[derive(Clone, Copy, Debug)]
 pub struct AmountText {

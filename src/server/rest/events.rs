@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::view::ChangeView;
+use super::order_json::ChangeView;
 use crate::{
     application::{
         AppError,

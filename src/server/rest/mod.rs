@@ -12,6 +12,7 @@ mod history;
 mod input;
 mod json;
 pub mod openapi;
+mod order_json;
 mod orders;
 mod page;
 pub mod problem;
@@ -22,7 +23,6 @@ mod sse;
 mod system;
 pub mod time;
 mod view;
-mod written;
 
 use std::sync::Arc;
 

@@ -7,7 +7,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde::{Serialize, Serializer};
 
-use super::{decimal::Amount, problem::CONSISTENCY_TOKEN, time::Rfc3339, written};
+use super::{
+    decimal::{Amount, Code},
+    order_json,
+    problem::CONSISTENCY_TOKEN,
+    time::Rfc3339,
+};
 use crate::{
     application::{
         VersionedOrder,
@@ -15,12 +20,7 @@ use crate::{
         tokens::{self, Signer},
     },
     codec::{digits::Digits, status_of_code},
-    domain::{
-        ids::OrderId,
-        money::Currency,
-        order::{Change, Item, OrderEvent},
-        timestamp::Timestamp,
-    },
+    domain::{ids::OrderId, timestamp::Timestamp},
     ports::{event_store::Position, read_model::Row},
     server::error::ApiError,
 };
@@ -94,7 +94,7 @@ pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position
 /// # Errors
 /// Never in practice.
 pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
-    let mut response = json_of(status, written::order(&loaded.order).map_err(ApiError::internal)?);
+    let mut response = json_of(status, order_json::order(&loaded.order).map_err(ApiError::internal)?);
     tag(&mut response, loaded, log)?;
     Ok(response)
 }
@@ -118,88 +118,6 @@ fn tag(response: &mut Response<Body>, loaded: &VersionedOrder, log: &Signer) -> 
     let etag = HeaderValue::from_maybe_shared(Bytes::from(etag)).map_err(ApiError::internal)?;
     response.headers_mut().insert(header::ETAG, etag);
     set_token(response, log, loaded.position)
-}
-
-/// The items of an order.
-pub struct Items<'a>(pub &'a [Item]);
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ItemView<'a> {
-    product_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    quantity: u32,
-    price: Amount,
-}
-
-impl Serialize for Items<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(self.0.iter().map(|item| ItemView {
-            product_id: &item.product_id,
-            name: item.name.as_deref(),
-            quantity: item.quantity.get(),
-            price: item.unit_price.into(),
-        }))
-    }
-}
-
-/// The fields of an event in addition to the common ones.
-#[derive(Serialize)]
-#[serde(untagged, rename_all_fields = "camelCase")]
-pub enum ChangeView<'a> {
-    Created {
-        items: Items<'a>,
-        total: Amount,
-        currency: Code,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        shipping_address: Option<&'a str>,
-        created_at: Rfc3339,
-    },
-    Paid {
-        payment_method: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        payment_reference: Option<&'a str>,
-        paid_at: Rfc3339,
-    },
-    Shipped {
-        tracking_number: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        carrier: Option<&'a str>,
-        shipped_at: Rfc3339,
-    },
-    Delivered {
-        delivered_at: Rfc3339,
-    },
-    Cancelled {
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<&'a str>,
-        cancelled_at: Rfc3339,
-    },
-}
-
-impl<'a> ChangeView<'a> {
-    /// The JSON of the change in `event`.
-    pub fn of(event: &'a OrderEvent) -> Self {
-        let at = Rfc3339(event.at);
-        match &event.change {
-            Change::Created { items, shipping_address } => Self::Created {
-                items: Items(items.lines()),
-                total: items.total().into(),
-                currency: Code(items.total().currency()),
-                shipping_address: shipping_address.as_deref(),
-                created_at: at,
-            },
-            Change::Paid { method, reference } => {
-                Self::Paid { payment_method: method, payment_reference: reference.as_deref(), paid_at: at }
-            }
-            Change::Shipped { tracking_number, carrier } => {
-                Self::Shipped { tracking_number, carrier: carrier.as_deref(), shipped_at: at }
-            }
-            Change::Delivered => Self::Delivered { delivered_at: at },
-            Change::Cancelled { reason } => Self::Cancelled { reason: reason.as_deref(), cancelled_at: at },
-        }
-    }
 }
 
 /// One row of the list of orders.
@@ -248,15 +166,5 @@ pub struct Text<T>(pub T);
 impl<T: fmt::Display> Serialize for Text<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(&self.0)
-    }
-}
-
-/// The code of a currency.
-#[derive(Clone, Copy, Debug)]
-pub struct Code(pub Currency);
-
-impl Serialize for Code {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.0.code())
     }
 }

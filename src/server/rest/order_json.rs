@@ -1,13 +1,18 @@
-//! The JSON of an order, written directly: the replies of all commands and of reads of one order.
+//! The JSON of an order and of the changes in its events.
 //!
-//! The names of fields need no escapes, nor do most texts, so they are copied unchanged.
+//! An order, which is the reply to all commands and to reads of one order, is written directly: the names of fields need no escapes, nor do most texts,
+//! so they are copied unchanged.
 
+use serde::{Serialize, Serializer};
+
+use super::{
+    decimal::{Amount, Code},
+    time::Rfc3339,
+};
 use crate::{
     codec::digits::Digits,
-    domain::order::{Cancellation, Item, Order, Payment, Shipment},
+    domain::order::{Cancellation, Change, Item, Order, OrderEvent, Payment, Shipment},
 };
-
-use super::{decimal::Amount, time::Rfc3339};
 
 /// The room for a typical order. A longer one grows its buffer.
 const USUAL_BYTES: usize = 512;
@@ -115,6 +120,88 @@ impl Written {
         }
         self.0.push(b']');
         Ok(())
+    }
+}
+
+/// The items of a new order.
+pub struct ItemsView<'a>(&'a [Item]);
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ItemView<'a> {
+    product_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    quantity: u32,
+    price: Amount,
+}
+
+impl Serialize for ItemsView<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|item| ItemView {
+            product_id: &item.product_id,
+            name: item.name.as_deref(),
+            quantity: item.quantity.get(),
+            price: item.unit_price.into(),
+        }))
+    }
+}
+
+/// The fields of an event in addition to the common ones.
+#[derive(Serialize)]
+#[serde(untagged, rename_all_fields = "camelCase")]
+pub enum ChangeView<'a> {
+    Created {
+        items: ItemsView<'a>,
+        total: Amount,
+        currency: Code,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        shipping_address: Option<&'a str>,
+        created_at: Rfc3339,
+    },
+    Paid {
+        payment_method: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        payment_reference: Option<&'a str>,
+        paid_at: Rfc3339,
+    },
+    Shipped {
+        tracking_number: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        carrier: Option<&'a str>,
+        shipped_at: Rfc3339,
+    },
+    Delivered {
+        delivered_at: Rfc3339,
+    },
+    Cancelled {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        reason: Option<&'a str>,
+        cancelled_at: Rfc3339,
+    },
+}
+
+impl<'a> ChangeView<'a> {
+    /// The JSON of the change in `event`.
+    pub fn of(event: &'a OrderEvent) -> Self {
+        let at = Rfc3339(event.at);
+        match &event.change {
+            Change::Created { items, shipping_address } => Self::Created {
+                items: ItemsView(items.lines()),
+                total: items.total().into(),
+                currency: Code(items.total().currency()),
+                shipping_address: shipping_address.as_deref(),
+                created_at: at,
+            },
+            Change::Paid { method, reference } => {
+                Self::Paid { payment_method: method, payment_reference: reference.as_deref(), paid_at: at }
+            }
+            Change::Shipped { tracking_number, carrier } => {
+                Self::Shipped { tracking_number, carrier: carrier.as_deref(), shipped_at: at }
+            }
+            Change::Delivered => Self::Delivered { delivered_at: at },
+            Change::Cancelled { reason } => Self::Cancelled { reason: reason.as_deref(), cancelled_at: at },
+        }
     }
 }
 
