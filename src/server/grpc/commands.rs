@@ -9,8 +9,8 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     convert,
     execute::{self, Requests},
-    frames::Whole,
-    reply,
+    frames::{Whole, decoded},
+    plain, reply,
     streams::{self, Replies},
 };
 use crate::{
@@ -70,11 +70,59 @@ impl Commands {
     }
 }
 
+/// A command on one order that is answered without tonic. A command that is not here is served by tonic, which costs more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as the calls of the API are")]
+pub enum CommandCall {
+    CreateOrder,
+    PayOrder,
+    ShipOrder,
+    DeliverOrder,
+    CancelOrder,
+}
+
+impl CommandCall {
+    /// The call of this name.
+    pub fn named(method: &str) -> Option<Self> {
+        Some(match method {
+            "CreateOrder" => Self::CreateOrder,
+            "PayOrder" => Self::PayOrder,
+            "ShipOrder" => Self::ShipOrder,
+            "DeliverOrder" => Self::DeliverOrder,
+            "CancelOrder" => Self::CancelOrder,
+            _ => return None,
+        })
+    }
+
+    /// The command in `message`, from a caller with `extensions`.
+    ///
+    /// # Errors
+    /// If it is not the message of this call, or is invalid.
+    pub fn read(self, message: &[u8], extensions: &Extensions) -> Result<OrderRequest, Status> {
+        if self == Self::CreateOrder
+            && let Some(draft) = plain::create_order(message)
+        {
+            return checked(draft, extensions);
+        }
+        checked(convert::command(&self.decode(message)?), extensions)
+    }
+
+    fn decode(self, message: &[u8]) -> Result<Command, Status> {
+        Ok(match self {
+            Self::CreateOrder => Command::CreateOrder(decoded(message)?),
+            Self::PayOrder => Command::PayOrder(decoded(message)?),
+            Self::ShipOrder => Command::ShipOrder(decoded(message)?),
+            Self::DeliverOrder => Command::DeliverOrder(decoded(message)?),
+            Self::CancelOrder => Command::CancelOrder(decoded(message)?),
+        })
+    }
+}
+
 /// The command of `draft`, from a caller with `extensions`.
 ///
 /// # Errors
 /// Its violations.
-pub fn checked(draft: CommandDraft<'_>, extensions: &Extensions) -> Result<OrderRequest, Status> {
+fn checked(draft: CommandDraft<'_>, extensions: &Extensions) -> Result<OrderRequest, Status> {
     Ok(requests::command(Violations::default(), draft, principal(extensions)).map_err(ApiError::from)?)
 }
 

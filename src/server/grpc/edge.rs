@@ -14,11 +14,10 @@ use pin_project_lite::pin_project;
 use tonic::{Code, Status};
 
 use super::{
-    direct::Encoding,
     errors::refine,
     header_names::{ACCEPT_ENCODING, ENCODING},
     request::{Method, RequestBody, RequestBytes, replies_many},
-    services::{Pending, Services},
+    services::{Encoding, Pending, Services},
 };
 use crate::server::call::{Call, request_budget};
 

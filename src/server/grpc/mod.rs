@@ -3,7 +3,6 @@
 pub mod admin;
 pub mod commands;
 pub mod convert;
-pub mod direct;
 pub mod edge;
 pub mod errors;
 pub mod execute;
@@ -31,10 +30,9 @@ use tonic_health::{
 
 use self::{
     commands::Commands,
-    direct::Direct,
     history::History,
     queries::Queries,
-    services::{All, Services},
+    services::{All, Direct, Services},
 };
 use super::ApiState;
 use crate::proto::{

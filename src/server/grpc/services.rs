@@ -1,22 +1,35 @@
 //! The gRPC services of a node, by the path of a call.
+//!
+//! Commands, reads of one order and event streams are answered directly, without tonic's streams of messages. Such a call has one small message, and
+//! tonic spends more on the buffers and layers of its streams than a command costs. The message arrives whole from [`RequestBody`], and the reply is
+//! written into one buffer directly from the order or the log. Only calls that negotiate no compression are answered directly; all others go to the
+//! generated services, which do the same.
 
 use std::{convert::Infallible, sync::Arc};
 
 use axum::{Router, body::Body};
+use bytes::Bytes;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response};
-use tower::Service as _;
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
+use http_body::Body as HttpBody;
+use tonic::Status;
+use tower::{BoxError, Service as _};
 
 use super::{
-    commands::Commands,
-    direct::{self, Answered, Direct, DirectCall, Encoding},
+    commands::{CommandCall, Commands},
+    frames::{decoded, messages, only_message, unframed},
+    header_names::ACCEPT_ENCODING,
+    history::History,
     queries::Queries,
     request::RequestBody,
+    streams::{self, Of},
 };
 use crate::proto::catga::orders::v1::{
     order_command_service_server::{OrderCommandServiceServer, SERVICE_NAME as COMMANDS},
     order_query_service_server::{OrderQueryServiceServer, SERVICE_NAME as QUERIES},
 };
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 
 /// A pending response of a service.
 pub type Pending = BoxFuture<'static, Answered>;
@@ -25,7 +38,7 @@ pub type Pending = BoxFuture<'static, Answered>;
 #[derive(Clone, Debug)]
 pub struct Services(Arc<All>);
 
-/// Most calls are answered [directly](super::direct). Other commands and queries reach their service without a router, whose path parameters, which
+/// Most calls are answered directly. Other commands and queries reach their service without a router, whose path parameters, which
 /// gRPC does not have, would cost allocations.
 #[derive(Debug)]
 pub struct All {
@@ -49,7 +62,7 @@ impl Services {
     /// Answers a call. Every service is always ready.
     pub fn call(&self, request: Request<RequestBody<Body>>, encoding: Encoding) -> Pending {
         if let Some(call) = DirectCall::of(&request, encoding) {
-            return direct::answer(call, request, &self.0.direct);
+            return answer(call, request, &self.0.direct);
         }
         let request = request.map(Body::new);
         match service_of(request.uri().path()) {
@@ -67,6 +80,147 @@ fn answered(reply: Result<Response<tonic::body::Body>, Infallible>) -> Answered 
 /// The name of the service in `path`: `/package.Service/Method`.
 fn service_of(path: &str) -> Option<&str> {
     path.strip_prefix('/')?.split_once('/').map(|(service, _)| service)
+}
+
+/// A call that is answered directly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DirectCall {
+    /// A command on one order.
+    Command(CommandCall),
+    /// ExecuteCommands.
+    ExecuteCommands,
+    /// GetOrder.
+    GetOrder,
+    /// StreamOrderHistory.
+    StreamOrderHistory,
+    /// StreamEvents.
+    StreamEvents,
+}
+
+/// The compression of a request's messages, as declared in its headers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// None is declared.
+    None,
+    /// gzip.
+    Gzip,
+    /// Another one, or "identity".
+    Other,
+}
+
+impl Encoding {
+    /// The compression declared by this header.
+    #[must_use]
+    pub fn of(given: Option<&HeaderValue>) -> Self {
+        match given {
+            None => Self::None,
+            Some(given) if given == "gzip" => Self::Gzip,
+            Some(_) => Self::Other,
+        }
+    }
+}
+
+impl DirectCall {
+    /// The call of `request`; `None` if it is another one, or negotiates a compression.
+    pub fn of<B>(request: &Request<B>, encoding: Encoding) -> Option<Self> {
+        if encoding != Encoding::None || accepts_compression(request.headers()) {
+            return None;
+        }
+        Self::at(request.uri().path())
+    }
+
+    fn at(path: &str) -> Option<Self> {
+        let method = path.strip_prefix("/catga.orders.v1.")?;
+        if let Some(call) = method.strip_prefix("OrderCommandService/").and_then(CommandCall::named) {
+            return Some(Self::Command(call));
+        }
+        Some(match method {
+            "OrderCommandService/ExecuteCommands" => Self::ExecuteCommands,
+            "OrderQueryService/GetOrder" => Self::GetOrder,
+            "OrderHistoryService/StreamOrderHistory" => Self::StreamOrderHistory,
+            "OrderHistoryService/StreamEvents" => Self::StreamEvents,
+            _ => return None,
+        })
+    }
+}
+
+fn accepts_compression(headers: &HeaderMap) -> bool {
+    headers.get_all(ACCEPT_ENCODING).iter().any(|accepted| accepted != "identity")
+}
+
+/// The services that answer calls directly.
+#[derive(Debug)]
+pub struct Direct {
+    /// The commands.
+    pub commands: Arc<Commands>,
+    /// The queries.
+    pub queries: Arc<Queries>,
+    /// The event streams.
+    pub history: Arc<History>,
+}
+
+/// The response to a call.
+pub type Answered = Result<Response<Body>, Infallible>;
+
+/// Answers `call`.
+pub fn answer<B>(
+    call: DirectCall,
+    request: Request<RequestBody<B>>,
+    services: &Arc<Direct>,
+) -> BoxFuture<'static, Answered>
+where
+    B: HttpBody<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (Parts { extensions, .. }, body) = request.into_parts();
+    let services = Arc::clone(services);
+    // A box for each kind: streams need far more room than commands, and creating a box copies all of it.
+    match call {
+        DirectCall::Command(call) => Box::pin(async move {
+            let reply = async {
+                let request = call.read(unframed(&only_message(body).await?)?, &extensions)?;
+                services.commands.run(request).await
+            };
+            Ok(replied(reply.await.map(Body::new)))
+        }),
+        DirectCall::GetOrder => Box::pin(async move {
+            let reply = async {
+                let request = decoded(unframed(&only_message(body).await?)?)?;
+                services.queries.answer(&request, &extensions).await
+            };
+            Ok(replied(reply.await.map(Body::new)))
+        }),
+        // Not begun before it is polled: its commands belong to the trace of the call.
+        DirectCall::ExecuteCommands => Box::pin(async move {
+            let replies = services.commands.run_all(Box::pin(messages(body)), &extensions);
+            Ok(replied(Ok(streams::body(replies))))
+        }),
+        DirectCall::StreamOrderHistory => Box::pin(async move {
+            let events = async {
+                let request = decoded(unframed(&only_message(body).await?)?)?;
+                Ok(services.history.of_order(&request, &extensions).await?)
+            };
+            Ok(replied(events.await.map(|(events, log)| streams::body(streams::of_events(Of::Order, events, log)))))
+        }),
+        DirectCall::StreamEvents => Box::pin(async move {
+            let events = async {
+                let request = decoded(unframed(&only_message(body).await?)?)?;
+                Ok(services.history.of_all(&request, &extensions).await?)
+            };
+            Ok(replied(events.await.map(|(events, log)| streams::body(streams::of_events(Of::All, events, log)))))
+        }),
+    }
+}
+
+fn replied(body: Result<Body, Status>) -> Response<Body> {
+    match body {
+        Ok(body) => {
+            let mut response = Response::new(body);
+            response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+            response
+        }
+        Err(status) => status.into_http(),
+    }
 }
 
 #[cfg(test)]
