@@ -11,7 +11,7 @@ use prost::{
 use crate::{
     domain::{
         money::{Currency, Money},
-        order::{Change, Item, Items, OrderEvent, Quantity, Status},
+        order::{Change, EventKind, Item, Items, OrderEvent, Quantity, Status},
         text::{Actor, RequestId, Text, TextRule},
         timestamp::Timestamp,
     },
@@ -84,24 +84,36 @@ pub fn encode(event: &OrderEvent, record: Record<'_>) -> Bytes {
 }
 
 fn write_change(wire: &mut MessageWriter, change: &Change) {
+    let field = field_of(change.kind());
     match change {
-        Change::Created { items, shipping_address } => wire.message(16, |wire| {
+        Change::Created { items, shipping_address } => wire.message(field, |wire| {
             for item in items.lines() {
                 wire.message(1, |wire| write_item(wire, item));
             }
             wire.money(2, items.total());
             wire.optional_text(3, shipping_address.as_ref());
         }),
-        Change::Paid { method, reference } => wire.message(17, |wire| {
+        Change::Paid { method, reference } => wire.message(field, |wire| {
             wire.text(1, method);
             wire.optional_text(2, reference.as_ref());
         }),
-        Change::Shipped { tracking_number, carrier } => wire.message(18, |wire| {
+        Change::Shipped { tracking_number, carrier } => wire.message(field, |wire| {
             wire.text(1, tracking_number);
             wire.optional_text(2, carrier.as_ref());
         }),
-        Change::Delivered => wire.message(19, |_| {}),
-        Change::Cancelled { reason } => wire.message(20, |wire| wire.optional_text(1, reason.as_ref())),
+        Change::Delivered => wire.message(field, |_| {}),
+        Change::Cancelled { reason } => wire.message(field, |wire| wire.optional_text(1, reason.as_ref())),
+    }
+}
+
+/// The number of the field of `OrderEvent` that holds a change of this kind. Never renumbered.
+const fn field_of(kind: EventKind) -> u32 {
+    match kind {
+        EventKind::Created => 16,
+        EventKind::Paid => 17,
+        EventKind::Shipped => 18,
+        EventKind::Delivered => 19,
+        EventKind::Cancelled => 20,
     }
 }
 

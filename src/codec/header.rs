@@ -5,7 +5,7 @@ use prost::{
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
 
-use super::{CodecError, corrupt, timestamp_from_proto};
+use super::{CodecError, corrupt, field_of, timestamp_from_proto};
 use crate::{
     domain::{
         money::{Currency, Money},
@@ -40,11 +40,11 @@ impl<'a> EventHeader<'a> {
                 }
                 7 => header.customer_id = value.bytes()?,
                 10 => header.traceparent = value.bytes()?,
-                16 => header.change = Some((EventKind::Created, value.bytes()?)),
-                17 => header.change = Some((EventKind::Paid, value.bytes()?)),
-                18 => header.change = Some((EventKind::Shipped, value.bytes()?)),
-                19 => header.change = Some((EventKind::Delivered, value.bytes()?)),
-                20 => header.change = Some((EventKind::Cancelled, value.bytes()?)),
+                number @ 16.. => {
+                    if let Some(kind) = EventKind::ALL.into_iter().find(|kind| field_of(*kind) == number) {
+                        header.change = Some((kind, value.bytes()?));
+                    }
+                }
                 _ => {}
             }
         }
