@@ -33,6 +33,12 @@ pub enum CommandKind {
 }
 
 impl CommandKind {
+    /// The kind of the command that has this name in the API: "PayOrder".
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::VARIANTS.iter().copied().find(|kind| <&str>::from(*kind) == name)
+    }
+
     /// The roles that may send the command; one of them is enough. A customer may place, pay and cancel its own orders, but neither ship nor deliver
     /// them.
     #[must_use]

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     application::{
         OrderRequest,
-        requests::{self, CommandDraft, Violations},
+        requests::{self, CommandDraft, CommandKind, Violations},
     },
     proto::catga::orders::v1::{
         self as pb, execute_commands_request::Command, order_command_service_server::OrderCommandService,
@@ -70,52 +70,24 @@ impl Commands {
     }
 }
 
-/// A command on one order that is answered without tonic. A command that is not here is served by tonic, which costs more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named as the calls of the API are")]
-pub enum CommandCall {
-    CreateOrder,
-    PayOrder,
-    ShipOrder,
-    DeliverOrder,
-    CancelOrder,
-}
-
-impl CommandCall {
-    /// The call of this name.
-    pub fn named(method: &str) -> Option<Self> {
-        Some(match method {
-            "CreateOrder" => Self::CreateOrder,
-            "PayOrder" => Self::PayOrder,
-            "ShipOrder" => Self::ShipOrder,
-            "DeliverOrder" => Self::DeliverOrder,
-            "CancelOrder" => Self::CancelOrder,
-            _ => return None,
-        })
+/// The command of this `kind` in `message`, from a caller with `extensions`.
+///
+/// # Errors
+/// If the message is of another type, or invalid.
+pub fn read(kind: CommandKind, message: &[u8], extensions: &Extensions) -> Result<OrderRequest, Status> {
+    if kind == CommandKind::CreateOrder
+        && let Some(draft) = plain::create_order(message)
+    {
+        return checked(draft, extensions);
     }
-
-    /// The command in `message`, from a caller with `extensions`.
-    ///
-    /// # Errors
-    /// If it is not the message of this call, or is invalid.
-    pub fn read(self, message: &[u8], extensions: &Extensions) -> Result<OrderRequest, Status> {
-        if self == Self::CreateOrder
-            && let Some(draft) = plain::create_order(message)
-        {
-            return checked(draft, extensions);
-        }
-        checked(convert::command(&self.decode(message)?), extensions)
-    }
-
-    fn decode(self, message: &[u8]) -> Result<Command, Status> {
-        Ok(match self {
-            Self::CreateOrder => Command::CreateOrder(decoded(message)?),
-            Self::PayOrder => Command::PayOrder(decoded(message)?),
-            Self::ShipOrder => Command::ShipOrder(decoded(message)?),
-            Self::DeliverOrder => Command::DeliverOrder(decoded(message)?),
-            Self::CancelOrder => Command::CancelOrder(decoded(message)?),
-        })
-    }
+    let command = match kind {
+        CommandKind::CreateOrder => Command::CreateOrder(decoded(message)?),
+        CommandKind::PayOrder => Command::PayOrder(decoded(message)?),
+        CommandKind::ShipOrder => Command::ShipOrder(decoded(message)?),
+        CommandKind::DeliverOrder => Command::DeliverOrder(decoded(message)?),
+        CommandKind::CancelOrder => Command::CancelOrder(decoded(message)?),
+    };
+    checked(convert::command(&command), extensions)
 }
 
 /// The command of `draft`, from a caller with `extensions`.

@@ -16,7 +16,7 @@ use tonic::Status;
 use tower::{BoxError, Service as _};
 
 use super::{
-    commands::{CommandCall, Commands},
+    commands::{self, Commands},
     frames::{decoded, messages, only_message, unframed},
     header_names::ACCEPT_ENCODING,
     history::History,
@@ -24,9 +24,12 @@ use super::{
     request::RequestBody,
     streams::{self, Of},
 };
-use crate::proto::catga::orders::v1::{
-    order_command_service_server::{OrderCommandServiceServer, SERVICE_NAME as COMMANDS},
-    order_query_service_server::{OrderQueryServiceServer, SERVICE_NAME as QUERIES},
+use crate::{
+    application::requests::CommandKind,
+    proto::catga::orders::v1::{
+        order_command_service_server::{OrderCommandServiceServer, SERVICE_NAME as COMMANDS},
+        order_query_service_server::{OrderQueryServiceServer, SERVICE_NAME as QUERIES},
+    },
 };
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -86,7 +89,7 @@ fn service_of(path: &str) -> Option<&str> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DirectCall {
     /// A command on one order.
-    Command(CommandCall),
+    Command(CommandKind),
     /// ExecuteCommands.
     ExecuteCommands,
     /// GetOrder.
@@ -131,8 +134,8 @@ impl DirectCall {
 
     fn at(path: &str) -> Option<Self> {
         let method = path.strip_prefix("/catga.orders.v1.")?;
-        if let Some(call) = method.strip_prefix("OrderCommandService/").and_then(CommandCall::named) {
-            return Some(Self::Command(call));
+        if let Some(kind) = method.strip_prefix("OrderCommandService/").and_then(CommandKind::named) {
+            return Some(Self::Command(kind));
         }
         Some(match method {
             "OrderCommandService/ExecuteCommands" => Self::ExecuteCommands,
@@ -176,9 +179,9 @@ where
     let services = Arc::clone(services);
     // A box for each kind: streams need far more room than commands, and creating a box copies all of it.
     match call {
-        DirectCall::Command(call) => Box::pin(async move {
+        DirectCall::Command(kind) => Box::pin(async move {
             let reply = async {
-                let request = call.read(unframed(&only_message(body).await?)?, &extensions)?;
+                let request = commands::read(kind, unframed(&only_message(body).await?)?, &extensions)?;
                 services.commands.run(request).await
             };
             Ok(replied(reply.await.map(Body::new)))
