@@ -64,38 +64,30 @@ const STORE: &[&str] = &["db_system_name", "db_operation_name"];
 /// All metrics.
 pub const METRICS: &[Metric] = &[
     // Calls.
-    counter("rpc_server_requests_total", RPC, "Calls of gRPC and gRPC-Web that have ended, refused ones among them"),
-    histogram(
-        "rpc_server_duration_seconds",
-        RPC,
-        "How long calls of gRPC took, from their headers to the end of their reply",
-    ),
-    gauge(
-        "rpc_server_active_requests",
-        METHOD,
-        "Calls of gRPC that have not ended; those of a streaming method are open streams",
-    ),
-    counter("rpc_server_request_bytes_total", METHOD, "Bytes of the bodies of requests, as received"),
-    counter("rpc_server_response_bytes_total", METHOD, "Bytes of the bodies of replies, before gRPC-Web is translated"),
-    counter("rpc_server_stream_messages_received_total", METHOD, "Messages received by methods that stream"),
-    counter("rpc_server_stream_messages_sent_total", METHOD, "Messages sent by methods that stream"),
+    counter("rpc_server_requests_total", RPC, "gRPC and gRPC-Web calls that have ended, including refused ones"),
+    histogram("rpc_server_duration_seconds", RPC, "Duration of gRPC calls, from their headers to the end of the reply"),
+    gauge("rpc_server_active_requests", METHOD, "gRPC calls in progress; those of a streaming method are open streams"),
+    counter("rpc_server_request_bytes_total", METHOD, "Bytes of request bodies, as received"),
+    counter("rpc_server_response_bytes_total", METHOD, "Bytes of reply bodies, before the translation to gRPC-Web"),
+    counter("rpc_server_stream_messages_received_total", METHOD, "Messages received by streaming methods"),
+    counter("rpc_server_stream_messages_sent_total", METHOD, "Messages sent by streaming methods"),
     counter(
         "http_server_requests_total",
         HTTP,
-        "Requests of REST and of the dashboard that have ended, refused ones among them",
+        "Requests to REST and the dashboard that have ended, including refused ones",
     ),
     histogram(
         "http_server_request_duration_seconds",
         HTTP,
-        "How long requests of REST took, from their headers to the end of their reply",
+        "Duration of REST requests, from their headers to the end of the reply",
     ),
     gauge(
         "http_server_active_requests",
         ROUTE,
-        "Requests of REST that have not ended; those of a route that streams are open streams",
+        "REST requests in progress; those of a streaming route are open streams",
     ),
-    counter("http_server_request_body_bytes_total", ROUTE, "Bytes of the bodies of requests, as received"),
-    counter("http_server_response_body_bytes_total", ROUTE, "Bytes of the bodies of replies"),
+    counter("http_server_request_body_bytes_total", ROUTE, "Bytes of request bodies, as received"),
+    counter("http_server_response_body_bytes_total", ROUTE, "Bytes of reply bodies"),
     gauge("ordersystem_connections", &["port"], "Open connections, by port: main, grpc, admin"),
     counter("ordersystem_connections_accepted_total", &["port"], "Connections accepted, by port"),
     counter(
@@ -107,16 +99,12 @@ pub const METRICS: &[Metric] = &[
     counter(
         "ordersystem_audit_total",
         &["action", "outcome"],
-        "Calls that were refused by the rules of access, and actions of operators, by kind of action and outcome",
+        "Calls refused by access control, and actions of operators, by kind of action and outcome",
     ),
     // Commands and queries.
     counter("ordersystem_requests_total", &["operation", "outcome"], "Commands and queries, by operation and outcome"),
-    histogram(
-        "ordersystem_request_duration_seconds",
-        &["operation"],
-        "How long commands and queries took, by operation",
-    ),
-    gauge("ordersystem_requests_in_flight", &[], "Commands and queries being worked on"),
+    histogram("ordersystem_request_duration_seconds", &["operation"], "Duration of commands and queries, by operation"),
+    gauge("ordersystem_requests_in_flight", &[], "Commands and queries in progress"),
     gauge("ordersystem_reads_waiting", &[], "Queries that wait until the node has caught up with the log"),
     counter("ordersystem_append_conflicts_total", &[], "Appends that lost to another writer of the same order"),
     counter(
@@ -136,7 +124,7 @@ pub const METRICS: &[Metric] = &[
     histogram(
         "db_client_operation_duration_seconds",
         STORE,
-        "How long operations on the event store took, by backend and operation, failed ones among them",
+        "Duration of operations on the event store, by backend and operation, including failed ones",
     ),
     counter(
         "db_client_operation_errors_total",
@@ -154,16 +142,12 @@ pub const METRICS: &[Metric] = &[
     counter(
         "ordersystem_log_losses_total",
         &["reader"],
-        "Times that events which had been read were no longer in the log, by reader",
+        "Times that events that had been read were no longer in the log, by reader",
     ),
     // Background work.
     counter("ordersystem_outbox_published_total", &[], "Events that the message bus has accepted"),
     gauge("ordersystem_outbox_lag_positions", &[], "Positions of the log that no node has published yet"),
-    gauge(
-        "ordersystem_outbox_oldest_pending_seconds",
-        &[],
-        "Age of the oldest event not yet published; 0 when there is none",
-    ),
+    gauge("ordersystem_outbox_oldest_pending_seconds", &[], "Age of the oldest event not yet published; 0 without one"),
     counter(
         "ordersystem_subscription_events_total",
         &["handler", "outcome"],
@@ -172,7 +156,7 @@ pub const METRICS: &[Metric] = &[
     gauge("ordersystem_subscription_active", &["handler"], "1 while this node runs the handler, 0 while it stands by"),
     gauge("ordersystem_projection_position", &["projection"], "Position of the log that a read model has reached"),
     counter("ordersystem_lease_renewals_total", &["outcome"], "Renewals of leases, by outcome: renewed, lost, failed"),
-    histogram("ordersystem_lease_renewal_duration_seconds", &[], "How long renewals of leases took"),
+    histogram("ordersystem_lease_renewal_duration_seconds", &[], "Duration of renewals of leases"),
     // State.
     gauge("ordersystem_ready", &[], "1 while the node can serve, else 0"),
     gauge(
@@ -186,12 +170,12 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "ordersystem_certificate_expiry_seconds",
         &["use"],
-        "When the first certificate expires, in seconds of Unix time, by its use: server or client-ca",
+        "Unix time at which the first certificate expires, by its use: server or client-ca",
     ),
     gauge(
         "ordersystem_identities_current",
         &[],
-        "1 while the current identity file is in use, 0 while a former one is",
+        "1 while the current identity file is in use, 0 while a previous one is",
     ),
     counter("ordersystem_trace_spans_exported_total", &[], "Spans that the collector of traces has accepted"),
     counter(
@@ -208,24 +192,20 @@ pub const METRICS: &[Metric] = &[
     gauge(
         "ordersystem_build_info",
         &["version", "revision", "rustc", "profile"],
-        "Always 1; what the program was built from and by is in its labels",
+        "Always 1; the version, commit, compiler and profile of the build are its labels",
     ),
-    counter(
-        "process_cpu_seconds_total",
-        &[],
-        "User and system time of the processors that the process has used, in whole seconds",
-    ),
+    counter("process_cpu_seconds_total", &[], "CPU time that the process has used, user and system, in whole seconds"),
     gauge("process_open_fds", &[], "Open file descriptors"),
     gauge("process_max_fds", &[], "Largest number of open file descriptors"),
     gauge("process_virtual_memory_bytes", &[], "Virtual memory"),
     gauge("process_virtual_memory_max_bytes", &[], "Largest amount of virtual memory; 0 without a limit"),
     gauge("process_resident_memory_bytes", &[], "Resident memory"),
-    gauge("process_start_time_seconds", &[], "When the process started, in seconds of Unix time"),
+    gauge("process_start_time_seconds", &[], "Unix time at which the process started"),
     gauge("process_threads", &[], "Threads of the process"),
     gauge("tokio_workers", &[], "Worker threads of the runtime"),
     gauge("tokio_alive_tasks", &[], "Tasks that have not ended"),
     gauge("tokio_global_queue_depth", &[], "Tasks that wait for any worker"),
-    counter("tokio_worker_parks_total", &[], "Times that workers had nothing to do and waited"),
+    counter("tokio_worker_parks_total", &[], "Times that idle workers began to wait"),
     counter("tokio_worker_busy_seconds_total", &[], "Time that workers were busy, in whole seconds"),
 ];
 
