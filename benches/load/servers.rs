@@ -53,7 +53,7 @@ impl Server {
         Self::start(command, address).await
     }
 
-    /// The service with these flags, on a free port, with its default log: nobody reads it, but it is written.
+    /// The service with these flags, on a free port, with its default log, which is written but not read.
     pub fn on_any_port(flags: &[String], limits: Limits) -> Self {
         Self::on_any_port_of(&binary(), flags, limits)
     }

@@ -141,11 +141,11 @@ impl Follower {
     pub async fn take(&mut self, events: u64) {
         self.wanted += events;
         while self.counter.messages < self.wanted {
-            let data = self.body.data().await.expect("the stream goes on").expect("data");
+            let data = self.body.data().await.expect("the stream continues").expect("data");
             self.body.flow_control().release_capacity(data.len()).expect("capacity");
             self.counter.add(data);
         }
-        assert_eq!(self.counter.messages, self.wanted, "an event that nobody has made");
+        assert_eq!(self.counter.messages, self.wanted, "unexpected events");
     }
 }
 

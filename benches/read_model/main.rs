@@ -139,7 +139,7 @@ async fn rebuild(node: &Node, log: &GeneratedLog) {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     println!("{:?}", state.borrow().phase);
-    report("built anew beside it", log, started.elapsed());
+    report("rebuilt beside it", log, started.elapsed());
     latencies.sort_unstable();
     let of = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!("  a page meanwhile: median {:.2} ms, p99 {:.2} ms, longest {:.2} ms", of(0.5), of(0.99), of(1.0));

@@ -64,7 +64,7 @@ fn warn_if_exposed(file: &Path) {
     let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode() & 0o7777);
     if mode & OTHERS != 0 {
         let name = file.display();
-        // Without standard error there is nobody to warn.
+        // Without standard error there is no one to warn.
         let _ = writeln!(
             io::stderr(),
             "warning: {name} holds a key and other users may read it (mode {mode:04o}): chmod go= it"

@@ -75,6 +75,6 @@ fn read_again(config: &Config, logs: &LogLevels) {
                 tracing::warn!(settings = needs_restart, "these settings have changed, and need a restart");
             }
         }
-        Err(why) => tracing::error!("SIGHUP: the configuration is not used, the former log level stays: {why}"),
+        Err(why) => tracing::error!("SIGHUP: the configuration is not used, the previous log level stays: {why}"),
     }
 }

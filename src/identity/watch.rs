@@ -45,7 +45,7 @@ impl Authenticator {
 
 fn tell(outage: &Outage, why: &str) {
     if let Some(Line { unsaid }) = outage.failed(why) {
-        tracing::error!(unsaid, "the changed identity file is not used, the former one stays in use: {why}");
+        tracing::error!(unsaid, "the changed identity file is not used, the previous one stays in use: {why}");
     }
 }
 

@@ -6,7 +6,7 @@
 //! - **In order for each key**: messages of one key are first delivered in the order of publication. While one waits for its retry, the later ones of
 //!   its key wait behind it; those already delivered are requeued and redelivered after it. Other keys continue.
 //! - **Independent cursors**: each name has its own cursor. A new name starts with the oldest message that the bus still holds.
-//! - **Durable names**: a consumer re-created under its name resumes after the former one's acknowledgements; delivered, unacknowledged messages are
+//! - **Durable names**: a consumer re-created under its name resumes after the previous one's acknowledgements; delivered, unacknowledged messages are
 //!   redelivered. A name has one live [`Consumer`]: a new one replaces it. Spread work by names, not by copies.
 //! - **Slowness loses nothing**: where a slow consumer keeps the bus full, publishing waits or fails. Without any consumer the bus may drop the
 //!   oldest messages: it carries news, the log keeps history.

@@ -278,7 +278,7 @@ async fn commands_on_an_order_of_another_customer_are_refused_as_if_there_were_n
     let (own, _) = bob.place("bob", "create").await;
     assert_ne!(own, order);
     assert_eq!(alice.place("alice", "create").await.0, order, "the reply to the first request");
-    assert_eq!(alice.get(&order, None, None).await.expect("its own"), 2, "nobody else has changed it");
+    assert_eq!(alice.get(&order, None, None).await.expect("its own"), 2, "no one else has changed it");
     let refused = alice.commands.clone().ship_order(ship(&order)).await.expect_err("refused");
     assert_eq!(code_and_reason(&refused), (Code::PermissionDenied, "ROLE_MISSING".to_owned()));
 }

@@ -228,7 +228,7 @@ async fn a_client_that_does_not_read_replies_is_held_up_and_takes_nothing_from_o
     })
     .await;
     let held_up = server.head().await;
-    assert!(held_up < 4_000, "{held_up} commands ran with nobody reading their replies");
+    assert!(held_up < 4_000, "{held_up} commands ran although no client read their replies");
     // All work that this call has started is finished: it holds no permit of requests in flight.
     store.appends.set(Mode::Works);
     for _ in 0..3 {
@@ -260,7 +260,8 @@ async fn commands_are_executed_while_their_client_does_not_read() {
     }
     until("appends hang", async || (*store.appending.borrow() > 0).then_some(())).await;
     store.appends.set(Mode::Works);
-    until("the appends end although nobody reads", async || (server.head().await == 60).then_some(())).await;
+    until("the appends end although the client does not read", async || (server.head().await == 60).then_some(()))
+        .await;
     drop(sender);
     for _ in 0..60 {
         success(next(&mut replies).await);

@@ -124,7 +124,7 @@ async fn a_relay_that_ends_at_any_step_loses_nothing_and_keeps_the_order_of_ever
                 let trap = Trap::new(point, random.usize(..4));
                 let relay = OutboxRelay::new(with_trap(&parts, &trap), in_batches_of(random.usize(1..8)));
                 tokio::select! {
-                    () = relay.run(CancellationToken::new()) => unreachable!("nobody has asked it to end"),
+                    () = relay.run(CancellationToken::new()) => unreachable!("it was not asked to end"),
                     () = trap.sprung.notified() => ends += 1,
                     // Everything is published, and the point is not passed any more.
                     () = tokio::time::sleep(Duration::from_millis(300)) => {}

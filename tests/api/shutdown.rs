@@ -118,7 +118,7 @@ async fn every_event_is_published_before_the_end() {
     let address = server.address;
     let mend = async {
         // The listener is closed already, and the outbox still has most of it to publish.
-        until("nobody listens", async || TcpStream::connect(address).await.is_err().then_some(())).await;
+        until("the port is closed", async || TcpStream::connect(address).await.is_err().then_some(())).await;
         bus.publishing.set(Mode::Works);
     };
     let (stopped, ()) = tokio::join!(server.stop(), mend);

@@ -81,7 +81,7 @@ async fn open(client: &SendRequest<Bytes>, request: Request<()>) -> RecvStream {
     response.into_body()
 }
 
-/// Waits until the only permit is released, while nobody reads the stream that held it.
+/// Waits until the only permit is released, while the stream that held it is not read.
 async fn is_given_back(server: &TestServer) {
     until("the place is given back", async || {
         let request = StreamEventsRequest { follow: true, start: StreamStart::Latest.into(), ..Default::default() };
@@ -126,7 +126,7 @@ async fn a_call_whose_client_stops_reading_ends_with_its_reason_and_is_resumed_a
     let status = Status::from_header_map(&trailers.expect("trailers")).expect("a status");
     assert_eq!(code_and_reason(&status), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
     let mut seen = messages(bytes);
-    assert!(seen.len() < ORDERS, "what nobody took was not sent");
+    assert!(seen.len() < ORDERS, "unread events were not sent");
     let resume = match seen.last() {
         Some(last) => {
             StreamEventsRequest { start: StreamStart::After.into(), cursor: last.cursor.clone(), ..Default::default() }

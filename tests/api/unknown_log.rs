@@ -1,4 +1,4 @@
-//! A node that has not reached its event store yet: it cannot tell which log the cursors and tokens it receives belong to, and says so.
+//! A node that has not reached its event store yet: it does not know which log the cursors and tokens of clients belong to, and reports that.
 
 use std::sync::{Arc, atomic::Ordering};
 

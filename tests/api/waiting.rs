@@ -1,4 +1,4 @@
-//! Reads that wait for the node to catch up: they have their own bounded capacity, and nobody else waits with them.
+//! Reads that wait for the node to catch up: they have their own bounded capacity, and delay no other calls.
 
 use std::{sync::Arc, time::Duration};
 

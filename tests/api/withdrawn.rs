@@ -186,7 +186,7 @@ struct Open {
 #[derive(Debug, PartialEq, Eq)]
 enum Became {
     Done,
-    /// It was refused; the call goes on.
+    /// It was refused; the call continues.
     Refused(Code, String),
     /// The call has ended.
     Over(Code, String),
@@ -237,7 +237,7 @@ impl Open {
         let end = until("the call ends", async || {
             match self.create().await {
                 Became::Done if refused.is_none() => done += 1,
-                Became::Done => panic!("a command was carried out after a refusal"),
+                Became::Done => panic!("a command was executed after a refusal"),
                 Became::Refused(code, reason) => refused = Some((code, reason)),
                 Became::Over(code, reason) => return Some((code, reason)),
             }
@@ -288,7 +288,7 @@ async fn an_idle_stream_of_commands_ends_and_what_was_read_is_answered_first() {
     assert_eq!(open.create().await, Became::Done);
     store.appends.set(Mode::Hangs);
     open.send().await;
-    until("the command is being carried out", async || *store.appending.borrow() > 0).await;
+    until("the command is being executed", async || *store.appending.borrow() > 0).await;
     let mut system = guarded.server().system().await;
     guarded.edit_identities(|text| keep(&text, |name| name != "writer"));
     until("the file has been read again", async || {

@@ -175,7 +175,7 @@ fn an_order_of_another_customer_is_indistinguishable_from_one_that_does_not_exis
             }
             assert_eq!(node.execute(create(&other, "id-1")).await.unwrap_err(), AppError::CustomerNotAllowed);
         }
-        // A name that has been given to another customer does not get the replies of the former one.
+        // A name that has been given to another customer does not get the replies of the previous one.
         let renamed = Principal::verified(
             Actor::parse("c").unwrap(),
             Roles::of(&[Role::Customer]),

@@ -249,7 +249,7 @@ fn a_recreated_consumer_continues_after_the_acknowledged_messages() {
         let consumer = bus.consumer("log").await.unwrap();
         let started = Instant::now();
         assert_eq!(ids(&receive_and_ack(&*consumer, 2).await), ["1-2", "1-3"]);
-        assert!(started.elapsed() < ACK_WAIT, "what the former one held must come at once");
+        assert!(started.elapsed() < ACK_WAIT, "messages held by the previous one must come at once");
         assert_quiet(&*consumer).await;
     });
 }
@@ -438,7 +438,7 @@ fn a_slow_consumer_loses_nothing_and_the_fast_one_is_not_delayed() {
         });
         let fast = tokio::spawn(async move { receive_in_order(&*fast, 1_000, Duration::ZERO).await });
         let slow = tokio::spawn(async move { receive_in_order(&*slow, 1_000, Duration::from_millis(5)).await });
-        // All at once: if one fails, another may wait for it for ever.
+        // All at once: if one fails, another may wait for it forever.
         tokio::try_join!(publisher, fast, slow).unwrap();
     });
 }
@@ -471,7 +471,7 @@ fn publishers_that_race_lose_nothing_and_keep_the_order_of_each_key() {
                 }
             }));
         }
-        // All at once: if one fails, another may wait for it for ever.
+        // All at once: if one fails, another may wait for it forever.
         try_join_all(tasks).await.unwrap();
     });
 }

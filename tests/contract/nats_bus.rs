@@ -91,7 +91,7 @@ impl Load {
         let deadline = Instant::now() + Duration::from_secs(180);
         while self.published.load(Ordering::Acquire) < enough {
             let failure = || self.failure.lock().unwrap().clone();
-            assert!(Instant::now() < deadline, "publishing does not go on: {}", failure());
+            assert!(Instant::now() < deadline, "publishing does not continue: {}", failure());
             sleep(Duration::from_millis(5)).await;
         }
     }

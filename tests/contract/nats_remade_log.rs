@@ -1,4 +1,4 @@
-//! The stream of the log is deleted and made anew, as another client or an operator may do, while a node's connection stays open: the first call already
+//! The stream of the log is deleted and recreated, as another client or an operator may do, while a node's connection stays open: the first call already
 //! notices, before any check.
 
 use std::time::Duration;
@@ -52,7 +52,7 @@ async fn no_claim_is_made(server: &NatsServer) {
         let outcome = appended(server, request).await;
         assert!(
             matches!(outcome, Err(AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)))),
-            "it is in a log that nobody knows: {outcome:?}"
+            "it is in an unknown log: {outcome:?}"
         );
     }
     let store = with_remade_log(server).await;

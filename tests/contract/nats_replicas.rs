@@ -190,7 +190,7 @@ async fn a_full_store_is_reported_only_if_a_quorum_shows_that_nothing_was_writte
     .await;
     // Where there is no room for a marker either, no quorum can confirm that the commit is absent.
     assert!(matches!(refused, AppendError::Full(_) | AppendError::OutcomeUnknown(_)), "{refused}");
-    assert!(store.check().await.is_err(), "it says so");
+    assert!(store.check().await.is_err(), "the check fails");
     // A busy machine may take longer than a request.
     let new = until("a definite answer", async || {
         let new = store.append(Commit { events: large(0).events, ..create(order + 1, "create") }).await;

@@ -290,7 +290,7 @@ fn a_page_has_no_more_rows_than_the_limit_and_the_bound() {
             assert_eq!(most.next, most.rows.last().map(Row::key));
             let rest = ListQuery { after: most.next, ..query(NO_FILTER, order, 1) };
             let rest = model.list(&rest).await.unwrap();
-            assert_eq!((rest.rows.len(), rest.next), (1, None), "the last page does not go on, full or not");
+            assert_eq!((rest.rows.len(), rest.next), (1, None), "no page follows the last one, full or not");
         }
     });
 }

@@ -195,7 +195,7 @@ async fn nothing_is_appended_to_an_order_whose_last_event_was_deleted_or_whose_l
         }
         assert_eq!(shared().cli(&["XLEN", &key]), length, "nothing was written");
         if lose[0] == "XDEL" {
-            here.append(next(11, ExpectedRevision::Exactly(1))).await.expect("an intact order goes on");
+            here.append(next(11, ExpectedRevision::Exactly(1))).await.expect("an intact order can be changed");
         }
     }
 }

@@ -240,7 +240,7 @@ async fn a_consumer_loses_nothing_to_a_command_that_is_refused_in_the_middle() {
     let consumer = bus.consumer("handler").await.unwrap();
     bus.publish(&[message(1)]).await.unwrap();
     consumer.next_batch(1).await.unwrap_err();
-    assert_eq!(pending().as_deref(), Some("0"), "given out to nobody");
+    assert_eq!(pending().as_deref(), Some("0"), "delivered to no consumer");
     set_user(&server, &["+xrange"]);
     let delivery = loop {
         // The failure is reported once.

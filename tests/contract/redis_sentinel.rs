@@ -220,7 +220,7 @@ async fn fail_over(harm: impl FnOnce(&mut Sentinels, usize)) {
         assert!(Instant::now() < deadline, "the node is connected to {server:?}, and not to {primary:?}: {why:?}");
         sleep(Duration::from_millis(5)).await;
     }
-    // Some may still come from the former one.
+    // Some may still come from the previous one.
     load.until(load.acknowledged() + 300).await;
     println!("writes are back {:?} after the harm", harmed_at.elapsed());
     let acknowledged = load.end().await;

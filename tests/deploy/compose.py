@@ -156,7 +156,7 @@ def passwords_are_required(compose, redis, nats):
             refused = run(programs.BINARY, "serve", env={**clean_environment(), **given, "ORDERSYSTEM_DATA_DIR": folder}, ok=False)
         check_that(refused.returncode == 1, f"{name}: a wrong password is refused: {refused.stderr[-300:]}")
     text = (ROOT / "docker-compose.yml").read_text()
-    check_that("ANONYMOUS" not in text and "PASSWORD:" not in text, "nobody gets in by a default password, or by none")
+    check_that("ANONYMOUS" not in text and "PASSWORD:" not in text, "no one gets in by a default password, or without one")
 
 
 def every_node_runs(compose, redis, nats, folder):

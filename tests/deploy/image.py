@@ -143,5 +143,5 @@ def checks(folder):
     return [
         ("hadolint finds nothing", hadolint),
         ("the builder stage works, and its first layer holds all dependencies", lambda: cached_layer(folder / "image")),
-        ("the image runs the service as nobody, and knows whether it is well", lambda: last_stage(folder / "image-node")),
+        ("the image runs the service without privileges, and checks its health", lambda: last_stage(folder / "image-node")),
     ]

@@ -207,7 +207,7 @@ def runs(manifests, overlay, folder):
             check_that(node.probe("no-such-service") == "NotFound", "a probe for a service that is not there fails")
             check_that("ordersystem_ready" in node.metrics(), "metrics are at the port for operators")
             if node.headers:
-                check_that(harness.status_of(node.port, "GET", "/orders") == 401, "without credentials nobody reads orders")
+                check_that(harness.status_of(node.port, "GET", "/orders") == 401, "without credentials no one reads orders")
             info = node.info()
             check_that((info["persistence"], info["transport"], info["durability"]) == EXPECTED_BACKENDS[overlay], f"{overlay} states {info}")
             node.create_order()

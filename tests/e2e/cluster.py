@@ -106,7 +106,7 @@ def serves_until_interrupted(broker, binary):
         script.wait_for_line("SIGINT: stopping")
 
 
-def heeds_sigterm_where_interrupts_are_ignored(broker, binary):
+def acts_on_sigterm_where_interrupts_are_ignored(broker, binary):
     with Script(broker, binary, ignores_interrupts=True) as script:
         script.wait_for_line(f"kill {script.process.pid} stops them")
         script.until_complete()
@@ -183,7 +183,7 @@ def checks_its_arguments_first(broker, binary):
 CHECKS = [
     ("checks its arguments before it compiles", checks_its_arguments_first),
     ("three nodes served, no process is left after Ctrl-C", serves_until_interrupted),
-    ("heeds SIGTERM, and says so, where SIGINT was ignored", heeds_sigterm_where_interrupts_are_ignored),
+    ("acts on SIGTERM, and logs it, where SIGINT is ignored", acts_on_sigterm_where_interrupts_are_ignored),
     ("continues when a node is killed, and says how to restart it", survives_the_death_of_a_node),
     ("ends when its broker does", ends_with_its_broker),
 ]

@@ -115,7 +115,7 @@ def plain(probes):
 def no_listener(probes):
     with Node(probes.binary) as node:
         node.kill()
-        probes.expect_all("nobody listens", node, "", "DeadlineExceeded")
+        probes.expect_all("nothing listens", node, "", "DeadlineExceeded")
 
 
 def silent_server(probes):

@@ -99,7 +99,7 @@ async fn on_a_full_disk_commands_get_resource_exhausted_until_there_is_space() {
     }
     assert_eq!(refusal.unwrap().code(), Code::ResourceExhausted);
     assert!(accepted > 10);
-    service.queries().await.list_orders(ListOrdersRequest::default()).await.expect("reads go on");
+    service.queries().await.list_orders(ListOrdersRequest::default()).await.expect("reads continue");
 
     std::fs::remove_file(&ballast).unwrap();
     for _ in 0..20 {

@@ -1,5 +1,5 @@
 //! The log is deleted while nodes work on it (`FLUSHALL`, streams deleted by an operator), and another node then begins a new one in its place: every
-//! running node notices, says so, and serves nothing of the log before.
+//! running node notices and reports it, and serves nothing of the previous log.
 
 use std::time::Duration;
 

@@ -31,7 +31,7 @@ async fn waits(settings: &[String], what: &str) -> Process {
     assert_eq!(status, "Unhealthy", "{what}: {detail}");
     let before = &node.before;
     let lines: Vec<_> = before.lines().filter(|line| line.contains("NATS cannot be used yet")).collect();
-    assert_eq!(lines.len(), 1, "{what}: it is said once: {before}");
+    assert_eq!(lines.len(), 1, "{what}: it is logged once: {before}");
     assert!(lines[0].contains("why=") && lines[0].contains("nats://127.0.0.1:"), "{what}: {}", lines[0]);
     node
 }

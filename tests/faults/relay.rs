@@ -172,7 +172,7 @@ async fn one_handles_for_both(persistence: &str) {
     until("the second is well", async || second.health("subscriptions").await.0 == "Healthy").await;
 
     redis.kill();
-    until("it says so", async || second.health("subscriptions").await.0 == "Unhealthy").await;
+    until("health reports it", async || second.health("subscriptions").await.0 == "Unhealthy").await;
     redis.start_again();
     until("it works again", async || second.health("subscriptions").await.0 == "Healthy").await;
     until("and takes orders", async || second.commands().await.create_order(new_order()).await.is_ok()).await;

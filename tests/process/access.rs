@@ -63,7 +63,7 @@ async fn a_made_key_is_all_that_a_caller_needs_and_the_commands_for_a_node_take_
     assert!(wrong_role.stderr.contains("one of the roles operator"), "{wrong_role:?}");
     let listed = run(&[&list[..], &["--token-file", &operator]].concat()).await;
     assert_eq!(listed.code, Some(0), "{listed:?}");
-    assert_eq!(listed.stderr, "", "the key is for nobody else");
+    assert_eq!(listed.stderr, "", "no other user can read the key");
     fs::set_permissions(&operator, fs::Permissions::from_mode(0o640)).unwrap();
     let exposed = run(&[&list[..], &["--token-file", &operator]].concat()).await;
     let warning = format!("warning: {operator} holds a key and other users may read it (mode 0640): chmod go= it\n");
@@ -162,7 +162,7 @@ async fn a_key_is_withdrawn_without_a_restart_and_a_broken_file_changes_nothing(
         let check = &health["checks"]["identities"];
         (check["status"].as_str().unwrap().to_owned(), check["detail"].as_str().unwrap().to_owned())
     };
-    until("health says so", async || health().await.0 == "Degraded").await;
+    until("health reports it", async || health().await.0 == "Degraded").await;
     assert!(health().await.1.contains("line "), "{:?}", health().await);
     assert_eq!(get(&node, "/stats", Some(&operator)).await.0, 200, "the last good file is in use");
     assert!(get(&node, "/metrics", Some(&operator)).await.1.contains("ordersystem_identities_current 0"));

@@ -1,4 +1,4 @@
-//! A node whose broker is unavailable: it says so, makes no false claim, and stops at once when it is asked to.
+//! A node whose broker is unreachable: it reports that, makes no false claim, and stops at once when it is asked to.
 
 use std::time::Duration;
 

@@ -134,7 +134,7 @@ async fn a_data_dir_belongs_to_one_process_whatever_it_stores_there() {
     assert_eq!(second.end().await, Some(0));
     std::fs::remove_file(kept.path().join("orders.db")).expect("removed");
     let third = Process::start(&embedded).await;
-    let warned = third.before.lines().find(|line| line.contains("made a new store")).expect("it is said");
+    let warned = third.before.lines().find(|line| line.contains("made a new store")).expect("a warning");
     assert!(warned.contains("WARN") && warned.contains(removed), "{warned}");
 }
 

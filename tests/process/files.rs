@@ -92,7 +92,7 @@ async fn a_link_instead_of_a_file_is_refused_and_its_target_is_unchanged() {
     }
 }
 
-/// Makes a pipe, which whoever opens it waits for.
+/// Makes a pipe: opening it would block.
 fn pipe(path: &Path) {
     let done = std::process::Command::new("mkfifo").arg(path).status().expect("mkfifo");
     assert!(done.success(), "{path:?}");

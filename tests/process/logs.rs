@@ -96,7 +96,7 @@ async fn on_sighup_the_node_reads_its_configuration_again() {
     assert!(has_debug_lines(&logged_for_an_order(&node, node.said().len()).await));
     fs::write(&file, "log_level = 'loud'\n").unwrap();
     node.signal("HUP");
-    let line = node.log.line_with("the former log level stays").await;
+    let line = node.log.line_with("the previous log level stays").await;
     assert!(line.contains("ERROR") && line.contains("'loud' is not a level") && line.contains("node.toml"), "{line}");
     let set = run(&["log-level", "warn", "--address", &address]).await;
     assert_eq!(set.stdout, "warn (configured: info,ordersystem=debug)\n");

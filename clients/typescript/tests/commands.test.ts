@@ -107,7 +107,7 @@ test("a query is not retried after another code, nor past its deadline", () =>
     assert.equal(requests.length, 2);
   }));
 
-test("a query is retried when the service says, and not if it says so", () => {
+test("a query is retried when the service asks for it, and not if it forbids it", () => {
   const pushback = (value: string) => new Failure(Code.Unavailable, [], { "grpc-retry-pushback-ms": value });
   const script = [pushback("400"), { consistencyToken: "t" }, pushback("-1"), pushback("soon")];
   return FakeServer.run(script, async ({ queries, requests, times }) => {
@@ -182,7 +182,7 @@ for (const reason of ["MESSAGE_TOO_LARGE", "ILLEGAL_TRANSITION"]) {
     }));
 }
 
-test("send takes as many answers as allowed, and a broken connection is none", () =>
+test("send accepts as many answers as allowed, and a broken connection is not an answer", () =>
   FakeServer.run([UNAVAILABLE, BREAK, SHUTTING_DOWN, UNAVAILABLE, OVERLOADED, PAID], async ({ commands, requests }) => {
     const failure = await failureOf(send(commands.payOrder, { ...PAY }, { attempts: 2 }));
     assert.equal(failure.reason, "OVERLOADED");
@@ -196,7 +196,7 @@ test("send tries until its time is up, and not only so many times", () =>
   }));
 
 for (const protocol of ["gRPC", "gRPC-Web"] satisfies Protocol[]) {
-  test(`the time limit ends a send that reaches nobody, and nothing else does, over ${protocol}`, async () => {
+  test(`only the time limit ends a send that reaches no server, over ${protocol}`, async () => {
     const place = `127.0.0.1:${await freePort()}`;
     const channel = protocol === "gRPC" ? connect(place) : undefined;
     const commands = createClient(OrderCommandService, channel ?? connectWeb(`http://${place}`));

@@ -43,7 +43,7 @@ async function first(count: number, follow: Follow<StreamEventsResponse> | Follo
 }
 
 for (const protocol of ["gRPC", "gRPC-Web"] satisfies Protocol[]) {
-  test(`events go on after the last cursor whatever message it came with, over ${protocol}`, () => {
+  test(`events continue after the last cursor, whatever message it came with, over ${protocol}`, () => {
     const script = [
       [event("a"), UNAVAILABLE],
       [heartbeat("b"), BREAK],
@@ -101,7 +101,7 @@ test("caughtUp comes once", () => {
   });
 });
 
-test("the history of an order goes on after its last revision", () => {
+test("the history of an order continues after its last revision", () => {
   const up = { cursor: "x", item: { case: "caughtUp", value: { revision: 4n } } };
   const script = [[step(3n), step(4n), up, UNAVAILABLE], [up, UNAVAILABLE], [step(5n)]];
   return FakeServer.run(script, async ({ history, requests }) => {
@@ -184,7 +184,7 @@ test("leaving the loop ends the stream at the service", () =>
     assert.equal(fake.ended, 1);
   }));
 
-test("a connection that falls silent is noticed although nothing is being sent, and the follow goes on over another", () =>
+test("a connection that falls silent is noticed although nothing is being sent, and the follow continues over another", () =>
   FakeServer.run([[event("a")], [event("b")]], async ({ port, requests }) => {
     const sockets: Socket[] = [];
     const between = createServer((socket) => {

@@ -57,7 +57,7 @@ test("the blocks of the README are typed well, run one after the other and print
   }
 });
 
-test("the example goes on over a restart of the server", { timeout: 60_000 }, async () => {
+test("the example continues after a restart of the server", { timeout: 60_000 }, async () => {
   const example = spawn(process.execPath, [join(CLIENT, "build", "example.js"), server.address], {
     stdio: ["pipe", "pipe", "inherit"],
   });

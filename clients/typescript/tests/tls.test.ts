@@ -98,7 +98,7 @@ async function failureOf(address: string, credentials?: SecureClientSessionOptio
   }
 }
 
-test("a service that speaks TLS is reached by who trusts its certificate, and by nobody else", () =>
+test("a service with TLS is reached only by clients that trust its certificate", () =>
   withServer("tls", [], async (address) => {
     assert.equal(await failureOf(address, { ca: pem("ca.pem") }), undefined);
     assert.equal((await failureOf(address, { ca: pem("other-ca.pem") }))?.code, Code.Unavailable);

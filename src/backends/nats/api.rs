@@ -71,7 +71,7 @@ pub(super) enum CallError {
     /// The message is larger than the server accepts, and was not sent.
     #[error("{0}")]
     TooLarge(String),
-    /// The user may not send it, and NATS has delivered it to nobody: nothing was executed.
+    /// The user may not send it, and NATS has delivered it to no one: nothing was executed.
     #[error("{0}")]
     Forbidden(String),
 }
@@ -290,7 +290,7 @@ impl Nats {
     }
 
     /// Like [`Nats::may_publish`], for a subject with subscribers that must not receive a probe: the server checks the permission first, and then
-    /// refuses the message for its reply subject, so that it reaches nobody.
+    /// refuses the message for its reply subject, so that it reaches no one.
     ///
     /// # Errors
     /// As [`Nats::may_publish`].

@@ -1,7 +1,7 @@
 //! The operations that the NATS user is denied, and the permissions to grant.
 //!
 //! NATS does not reply to a request that it denies. It reports the denied subject on the connection, separately from replies: a denied publish has
-//! reached nobody.
+//! reached no one.
 
 use std::{collections::VecDeque, fmt, time::Duration};
 

@@ -82,7 +82,7 @@ async fn a_new_owner_of_a_worker_number_repeats_no_id_of_a_former_owner_unaware_
     assert_eq!(distinct.len(), issued.len(), "an id was issued twice");
     let ids = one.ids.clone();
     let refused = tokio::task::spawn_blocking(move || ids.advance_mark()).await.unwrap();
-    assert!(refused.is_err(), "the former owner cannot move the mark any more");
+    assert!(refused.is_err(), "the previous owner can no longer move the mark");
     assert!(issue(&one, 10).is_empty(), "and issues no more");
 }
 

@@ -81,7 +81,7 @@ fn spell_plainly(request: &mut Request<Body>) {
     }
 }
 
-/// A request refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection. The response says so;
+/// A request refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection. The response announces that;
 /// otherwise the client would send the next request into a closing connection.
 fn end_if_unread(version: Version, mut response: Response<Body>) -> Response<Body> {
     let refused = tonic::Status::from_header_map(response.headers()).map(|status| status.code());

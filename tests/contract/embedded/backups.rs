@@ -36,7 +36,7 @@ async fn a_backup_taken_while_orders_come_in_is_a_log_up_to_one_moment() {
         assert_eq!(events, log[..events.len()]);
         assert_ne!(copy.log_id(), store.log_id(), "a copy goes its own way: cursors of one mean nothing in the other");
         assert_eq!(copy.log_id(), Some(done.log_id));
-        copy.append(commit(1, "goes on")).await.unwrap();
+        copy.append(commit(1, "continues")).await.unwrap();
     }
 }
 

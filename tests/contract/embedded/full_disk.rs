@@ -1,5 +1,5 @@
 //! A disk of a few megabytes: a file system in memory, mounted for the test. That requires the right to mount; without it the test fails
-//! and says so. (A limit on file sizes would not do: it causes another error than a full disk, and kills the process.)
+//! and reports that. (A limit on file sizes would not do: it causes another error than a full disk, and kills the process.)
 
 use std::process::Command;
 

@@ -82,7 +82,7 @@ async fn checkpoints_the_read_model_and_the_growth_of_tokens_outlive_the_process
     assert_eq!(EmbeddedCheckpointStore::new(database.clone()).load("reports").await, Ok(Some(checkpoint)));
     let model = EmbeddedReadModel::new(database.clone());
     assert_eq!((model.list(&query).await, model.totals().await, model.checkpoint().await), before);
-    // The previous owner was a process that no longer exists, so nobody waits for it.
+    // The previous owner was a process that no longer exists, so there is no need to wait for it.
     let next = EmbeddedLeaseStore::new(database).acquire("outbox", "node-2", ttl).await.unwrap().unwrap();
     assert!(next.fencing_token > lease.fencing_token);
 }

@@ -75,7 +75,7 @@ async fn a_store_whose_nats_is_down_serves_when_it_comes() {
     let started = Instant::now();
     assert!(matches!(store.check().await, Err(StoreError::Unavailable(_))));
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
-    assert_eq!(store.durability(), Durability::Unknown, "nobody has looked at it yet");
+    assert_eq!(store.durability(), Durability::Unknown, "it has not been checked yet");
     let refused = store.append(commit(1, ExpectedRevision::Any, "a")).await;
     assert!(matches!(refused, Err(AppendError::Store(StoreError::Unavailable(_)))), "nothing was sent: {refused:?}");
     server.start_again();

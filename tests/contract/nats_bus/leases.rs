@@ -18,7 +18,7 @@ fn contender(leases: NatsLeaseStore, holder: u64, seed: u64, stop: watch::Receiv
             for _ in 0..random.u8(0..4) {
                 sleep(ttl.mul_f64(random.f64() * 1.2)).await;
                 let now = Instant::now();
-                // Never shorter: an owner whose renewal got no reply relies on the former end.
+                // Never shorter: an owner whose renewal got no reply relies on the previous end.
                 let Ok(renewed) = leases.renew(&lease, ttl).await else { break };
                 assert!(now < lease.expires_at, "an expired lease was renewed");
                 (until, lease) = (renewed.expires_at, renewed);

@@ -531,7 +531,7 @@ where
     let reading = read(sender.clone());
     let task = tokio::spawn(async move {
         let last = reading.await.map_or_else(|error| Item::Error(error_view(&OrderError::of(&error))), |()| Item::End);
-        // Possibly nobody is waiting any more.
+        // The receiver may have gone.
         let _ = sender.send(last).await;
     });
     Reader { items, task }

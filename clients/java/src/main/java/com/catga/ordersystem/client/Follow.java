@@ -37,14 +37,14 @@ public final class Follow<T> implements Iterator<T>, Iterable<T>, AutoCloseable 
     private T read;
     private volatile String cursor = "";
 
-    /** {@code giveUpAfter} is null to try for ever. */
+    /** {@code giveUpAfter} is null to try forever. */
     Follow(Place<T> place, Duration giveUpAfter) {
         this.place = place;
         this.giveUpAfter = giveUpAfter;
     }
 
     /**
-     * The cursor of the last message that {@link #next} gave; keep it to go on from here later with {@code STREAM_START_AFTER}.
+     * The cursor of the last message that {@link #next} gave; keep it to continue from here later with {@code STREAM_START_AFTER}.
      * Empty before the first.
      */
     public String cursor() {

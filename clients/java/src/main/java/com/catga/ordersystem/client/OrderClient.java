@@ -31,7 +31,7 @@ public final class OrderClient {
      */
     public static final String SERVICE_CONFIG = ServiceConfig.JSON;
 
-    /** How long {@link #send} tries in all, attempts and waits together, if neither caller nor context says so. */
+    /** How long {@link #send} tries in all, attempts and waits together, if neither the caller nor the context sets a limit. */
     public static final Duration SEND_TIMEOUT = Duration.ofSeconds(30);
 
     private OrderClient() {}

@@ -18,7 +18,7 @@ import java.util.Optional;
  * A view of an error, with its details read. Made by {@link #of} and {@link #ofStatus}.
  *
  * @param code the gRPC code
- * @param message in words, for people
+ * @param message the description, for people
  * @param reason one stable word for programs, such as {@code ILLEGAL_TRANSITION}; empty if the error did not come from the
  *     service
  * @param domain {@code ordersystem}, or empty
@@ -65,7 +65,7 @@ public record OrderError(
      *
      * @param type {@code ORDER_STATUS}
      * @param subject {@code orders/{order id}}
-     * @param description in words, for people
+     * @param description the text, for people
      */
     public record Precondition(String type, String subject, String description) {}
 

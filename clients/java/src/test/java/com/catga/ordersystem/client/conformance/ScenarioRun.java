@@ -119,7 +119,7 @@ final class ScenarioRun implements AutoCloseable {
         }
     }
 
-    /** Starts the server beside a step that says so. */
+    /** Starts the server during a step that asks for it. */
     private CompletableFuture<Void> startLater(Map<?, ?> step) {
         if (!(step.get("start_after_ms") instanceof Integer millis)) {
             return CompletableFuture.completedFuture(null);
