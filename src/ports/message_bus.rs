@@ -174,7 +174,8 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     fn oldest_unpersisted(&self, consumers: &[String]) -> VolatileMessages;
 
     /// The [`Message::position`] from which accepted messages may be missing, because the bus lost its data while this process was connected, or
-    /// failed over to a server that lacks some; `None` if nothing was lost. Makes no request while nothing was lost and the connection lasts.
+    /// failed over to a server that lacks some; `None` if nothing was lost. Makes no request while messages are published, nothing was lost and the
+    /// connection lasts; otherwise at most about one a second.
     /// `consumers` must get every event; all events of this log up to `published_to` have been accepted, from any publisher. Other publishers may
     /// publish other logs.
     ///

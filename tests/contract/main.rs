@@ -27,6 +27,7 @@ mod read_model;
 mod redis;
 mod redis_bus;
 mod redis_damage;
+mod redis_lost_bus;
 mod redis_permissions;
 mod redis_replaced;
 mod redis_sentinel;

@@ -7,6 +7,7 @@ use futures_util::TryStreamExt as _;
 use crate::{
     load::new_order,
     nats_server::{NatsServer, fresh_prefix},
+    redis_server::{DURABLE, RedisServer},
     support::{Process, until},
 };
 
@@ -62,4 +63,31 @@ async fn handlers_do_not_stall_when_the_streams_of_their_bus_vanish_and_no_event
         until("it is ready", async || program.is_ready().await).await;
         program.stop().await;
     }
+}
+
+/// The stream is deleted while orders are placed, and right after them, when nothing follows that would reveal it.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_is_handled_although_the_stream_of_the_bus_in_redis_is_deleted_under_load() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), RedisServer::start(DURABLE));
+    let settings =
+        ["--persistence", "embedded", "--data-dir", dir.path().to_str().unwrap(), "--transport", "redis", "--redis"];
+    let url = server.url();
+    let rest = ["--log-level", "info,order_events=debug"];
+    let settings: Vec<_> = settings.into_iter().chain([url.as_str()]).chain(rest).map(str::to_owned).collect();
+    let program = Process::serve(&settings).await;
+    let mut placed = BTreeSet::new();
+    for _ in 0..8 {
+        let deletes = async {
+            for _ in 0..3 {
+                until("there is a stream", async || server.cli(&["DEL", "{ordersystem}:events"]) == "1").await;
+            }
+        };
+        let (first, second, ()) = tokio::join!(place(&program, 30), place(&program, 30), deletes);
+        placed.extend(first);
+        placed.extend(second);
+        server.cli(&["DEL", "{ordersystem}:events"]);
+        until("all are handled", async || placed.is_subset(&handled(&program))).await;
+    }
+    until("it is ready", async || program.is_ready().await).await;
+    program.stop().await;
 }

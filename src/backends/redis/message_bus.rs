@@ -4,6 +4,11 @@
 //! waits. Redis keeps delivered but unacknowledged entries in the group's list of pending entries, from which a recreated consumer takes them.
 //! Retries, ack-waits and the order of keys are handled by the live consumer alone ([`DeliveryWindow`]).
 //!
+//! The groups are part of the stream, and vanish with it. A hash beside it records how many entries it must hold, and up to which position of its log
+//! each consumer has processed the events. So a stream that was deleted or trimmed is noticed, by the next publish or within about a second, and the
+//! events that were not processed are published again from the log (`record.lua`). The consumers are then created again, since they may hold messages
+//! of the lost stream.
+//!
 //! For external listeners every entry is a CloudEvent, and its data is also published on the channel `<prefix>:events:<type>`, to the current
 //! subscribers.
 //!
@@ -11,23 +16,35 @@
 
 mod consumer;
 mod entry;
+mod look;
 mod mark;
+mod progress;
+mod published;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use redis::{Cmd, Value};
-use tokio::{
-    sync::{Notify, watch},
-    time::sleep,
-};
+use redis::Value;
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-use self::{consumer::RedisConsumer, entry::Entry, mark::Mark};
+use self::{
+    consumer::RedisConsumer,
+    entry::Entry,
+    mark::Mark,
+    published::{Loss, Published},
+};
 use super::{
     connection::{CallError, Redis},
     script::{Script, ScriptCall},
-    tail, values,
+    tail::{self, TailCheck},
+    values,
 };
 use crate::{
     ports::{
@@ -40,8 +57,16 @@ use crate::{
     telemetry::outage::{Line, Outage},
 };
 
-static PUBLISH: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/publish.lua")));
-static OPEN: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/open.lua")));
+static PUBLISH: Script = Script::new(concat!(
+    include_str!("need.lua"),
+    include_str!("message_bus/record.lua"),
+    include_str!("message_bus/publish.lua")
+));
+static OPEN: Script = Script::new(concat!(
+    include_str!("need.lua"),
+    include_str!("message_bus/record.lua"),
+    include_str!("message_bus/open.lua")
+));
 static TAKE_DEAD: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/take_dead.lua")));
 static REMOVE: Script = Script::new(concat!(include_str!("need.lua"), include_str!("message_bus/remove.lua")));
 
@@ -90,8 +115,10 @@ struct Shared {
     redis: Redis,
     options: RedisBusOptions,
     stream: String,
+    /// The key of what is recorded about the stream.
+    record: String,
     consumers: String,
-    mark: Mark,
+    mark: Arc<Mark>,
     /// Notified when a consumer may have messages ready.
     arrived: Arc<Notify>,
     /// Notified when the stream may have room again.
@@ -106,41 +133,46 @@ impl RedisMessageBus {
     #[must_use]
     pub fn new(redis: Redis, options: RedisBusOptions) -> Self {
         let stream = redis.key("events");
-        let arrived = Arc::new(Notify::new());
-        let (end, woken) = (Arc::new(watch::Sender::new(0)), Arc::clone(&arrived));
-        let tail = tail::watch(
-            &redis,
-            stream.clone(),
-            || 0,
-            move |found| {
-                if tail::announce(&end, found.last) {
-                    woken.notify_waiters();
-                }
-            },
-        );
-        let consumers = redis.key("consumers");
-        let (mark, room, unheard) = (Mark::default(), Notify::new(), Outage::new());
-        let shared = Shared { redis, options, stream, consumers, mark, arrived, room, unheard, _tail: tail };
+        let (arrived, mark) = (Arc::new(Notify::new()), Arc::new(Mark::default()));
+        let (end, woken, compared) = (AtomicU64::new(0), Arc::clone(&arrived), Arc::clone(&mark));
+        let on_check = move |TailCheck { last, .. }| {
+            if end.swap(last, Ordering::Relaxed) == last {
+                // Nothing was published for a while, which would have revealed a loss.
+                compared.compare_again();
+            } else {
+                // Also at an earlier end: that of another stream.
+                woken.notify_waiters();
+            }
+        };
+        let tail = tail::watch(&redis, stream.clone(), || 0, on_check);
+        let (record, consumers) = (redis.key("bus"), redis.key("consumers"));
+        let (room, unheard) = (Notify::new(), Outage::new());
+        let shared = Shared { redis, options, stream, record, consumers, mark, arrived, room, unheard, _tail: tail };
         Self { shared: Arc::new(shared) }
     }
 
     /// Publishes up to [`PUBLISH_AT_ONCE`] of `messages`.
     async fn publish_some(&self, messages: &[Message]) -> Result<Published, BusError> {
-        let Shared { redis, options, stream, mark, .. } = &*self.shared;
+        let Shared { redis, options, stream, record, consumers, mark, .. } = &*self.shared;
         let prefix = &redis.options().prefix;
         let messages = &messages[..messages.len().min(PUBLISH_AT_ONCE)];
         let required = mark.required().filter(|_| !messages.is_empty());
-        let call = PUBLISH.prepare().key(stream);
+        let call = PUBLISH.prepare().key(stream).key(record).key(consumers);
         let call = mark.log().iter().fold(call, |call, log| call.key(&self.shared.published_key(*log)));
         let call = call
             .number(options.capacity_messages)
             .arg(format!("{prefix}:events"))
             .arg(format!("/{prefix}/orders"))
-            .arg(required.map_or_else(String::new, |position| position.to_string()));
+            .arg(text_of(required))
+            .arg(text_of(mark.log()))
+            .arg(text_of(mark.losses()));
         let call = messages.iter().fold(call, |call, message| entry::add(call, message, (options.describe)(message)));
         let answer = call.run(redis).await.map_err(unavailable)?;
-        if let Some(last) = read_lost(&answer) {
-            mark.fell_to(last);
+        if let Some(loss) = Loss::read(&answer) {
+            match loss {
+                Loss::After(last) => mark.fell_to(last),
+                Loss::OfStream => mark.compare_again(),
+            }
             return Err(BusError::Unavailable("Redis has lost events that it had accepted".to_owned()));
         }
         let published = Published::read(answer).ok_or_else(|| malformed("a publish"))?;
@@ -191,35 +223,9 @@ impl RedisMessageBus {
     }
 }
 
-/// The result of a publish.
-struct Published {
-    accepted: usize,
-    room: i64,
-    /// The consumer that keeps the stream full, if any does.
-    slowest: String,
-    /// Why the accepted messages did not reach external listeners; empty if they did.
-    unheard: String,
-}
-
-impl Published {
-    fn read(answer: Value) -> Option<Self> {
-        match &values::list(answer)?[..] {
-            [Value::Int(accepted), Value::Int(room), slowest, unheard] => Some(Self {
-                accepted: usize::try_from(*accepted).ok()?,
-                room: *room,
-                slowest: values::text(slowest)?.to_owned(),
-                unheard: values::text(unheard)?.to_owned(),
-            }),
-            _ => None,
-        }
-    }
-}
-
-/// The position of the last message that Redis has, if its reply reports missing messages.
-fn read_lost(answer: &Value) -> Option<u64> {
-    let Value::Array(parts) = answer else { return None };
-    let [what, last] = &parts[..] else { return None };
-    (values::text(what) == Some("lost")).then(|| values::number(last).unwrap_or(0))
+/// The number, or nothing.
+fn text_of(number: Option<impl ToString>) -> String {
+    number.map_or_else(String::new, |number| number.to_string())
 }
 
 impl Shared {
@@ -288,18 +294,20 @@ impl MessageBus for RedisMessageBus {
         VolatileMessages::Nothing
     }
 
-    /// A server that has taken over may lack the last accepted messages.
-    async fn lost_from(&self, _consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
+    /// A server that has taken over may lack the last accepted messages, and a stream that was deleted those that its consumers had not processed.
+    async fn lost_from(&self, consumers: &[String], log: u32, published_to: u64) -> Result<Option<u64>, BusError> {
         let Shared { redis, mark, .. } = &*self.shared;
         let connections = redis.connections();
         loop {
             let connection = *connections.borrow();
-            if let Ok(lost_from) = mark.lost_from(connection, log, published_to) {
-                return Ok(lost_from);
+            let is_due = mark.is_due() && redis.unreachable().is_none();
+            match mark.lost_from(connection, log, published_to) {
+                Ok(lost_from) if lost_from.is_some() || !is_due => return Ok(lost_from),
+                _ => {}
             }
-            let found = redis.call(&Cmd::get(self.shared.published_key(log))).await.map_err(unavailable)?;
+            let found = self.shared.look(consumers, log).await?;
             if *connections.borrow() == connection {
-                mark.compare(connection, log, published_to, values::number(&found));
+                mark.compare(connection, log, published_to, found);
             }
         }
     }
@@ -314,7 +322,8 @@ impl MessageBus for RedisMessageBus {
         }
         // Random: a handle from before a removal must not become valid again.
         let handle = format!("{:032x}", fastrand::u128(..));
-        let call = OPEN.prepare().key(&self.shared.stream).key(&self.shared.consumers).arg(name).arg(&*handle);
+        let call = OPEN.prepare().key(&self.shared.stream).key(&self.shared.consumers).key(&self.shared.record);
+        let call = call.arg(name).arg(&*handle);
         call.run(&self.shared.redis).await.map_err(unavailable)?;
         // Lets the previous consumer notice now that it was replaced.
         self.shared.arrived.notify_waiters();
@@ -323,7 +332,7 @@ impl MessageBus for RedisMessageBus {
 
     async fn remove_consumer(&self, name: &str) -> Result<(), BusError> {
         let call = REMOVE.prepare().key(&self.shared.stream).key(&self.shared.consumers);
-        let call = call.key(&self.shared.replayed_key(name)).arg(name);
+        let call = call.key(&self.shared.replayed_key(name)).key(&self.shared.record).arg(name);
         call.run(&self.shared.redis).await.map_err(unavailable)?;
         self.shared.room.notify_waiters();
         self.shared.arrived.notify_waiters();

@@ -20,6 +20,8 @@
 //! {ordersystem}:lease:<name>        string: an owner, expires;  {ordersystem}:lease-token:<name>  its last token
 //! {ordersystem}:folded:<log>:<schema>:<number>  string: a folded order, expires (with --redis-cache)
 //! {ordersystem}:events              stream: published messages, a group for each consumer
+//! {ordersystem}:published:<log>     string: the position of the last published event of a log
+//! {ordersystem}:bus                 hash: how many messages the stream must hold, and how far each consumer has processed each log
 //! {ordersystem}:consumers           hash: which handle of each consumer is the live one
 //! {ordersystem}:dead:<name>         stream: a consumer's dead letters;  {ordersystem}:dead-index:<name>  hash: the entry of each event
 //! {ordersystem}:replayed:<name>     stream: dead letters on their way back to it

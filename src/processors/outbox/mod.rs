@@ -302,11 +302,12 @@ impl OutboxRelay {
             let resumed = Checkpoint::at(point, lease.fencing_token);
             self.parts.checkpoints.save(NAME, resumed).await.map_err(text)?;
         }
-        tracing::warn!(
-            from = point.position.0,
-            checkpoint = checkpoint.position.0,
-            "the message bus has lost its events: publishing them again"
-        );
+        let (from, checkpoint) = (point.position.0, checkpoint.position.0);
+        if from < checkpoint {
+            tracing::warn!(from, checkpoint, "the message bus has lost its events: publishing them again");
+        } else {
+            tracing::warn!(checkpoint, "the message bus has lost its events, all of which had been handled");
+        }
         self.parts.bus.resume();
         Ok(point)
     }

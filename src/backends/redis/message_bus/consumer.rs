@@ -10,7 +10,13 @@ use redis::Value;
 use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Shared, entry::Entry, malformed, unavailable};
+use super::{
+    Shared,
+    entry::{Entry, Origin},
+    malformed,
+    progress::Received,
+    unavailable,
+};
 use crate::{
     backends::redis::{pools::Lane, script::Script, values},
     ports::message_bus::{
@@ -19,9 +25,15 @@ use crate::{
     telemetry::outage::{Line, Outage},
 };
 
-static RECEIVE: Script = Script::new(include_str!("receive.lua"));
-static ACK: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("ack.lua")));
-static DEAD_LETTER: Script = Script::new(concat!(include_str!("../need.lua"), include_str!("dead_letter.lua")));
+static RECEIVE: Script = Script::new(concat!(include_str!("live.lua"), include_str!("receive.lua")));
+static ACK: Script =
+    Script::new(concat!(include_str!("../need.lua"), include_str!("live.lua"), include_str!("ack.lua")));
+static DEAD_LETTER: Script = Script::new(concat!(
+    include_str!("../need.lua"),
+    include_str!("record.lua"),
+    include_str!("live.lua"),
+    include_str!("dead_letter.lua")
+));
 
 /// How many messages one call takes.
 const TAKE_AT_ONCE: usize = 512;
@@ -48,6 +60,7 @@ struct Inner {
     buffer: PrefetchBuffer<String>,
     /// The ids acknowledged here, to be acknowledged in Redis as soon as possible.
     to_ack: Mutex<Vec<String>>,
+    received: Mutex<Received>,
     /// Entries of others, which anyone who may write the stream can add.
     strangers: Outage,
 }
@@ -61,8 +74,8 @@ struct ReadPosition {
 impl RedisConsumer {
     pub(super) fn new(shared: Arc<Shared>, name: String, handle: String) -> Self {
         let buffer = PrefetchBuffer::new(shared.options.ack_wait, shared.options.max_unacked);
-        let (to_ack, strangers) = (Mutex::default(), Outage::new());
-        let inner = Arc::new(Inner { shared, name, handle, buffer, to_ack, strangers });
+        let (to_ack, received, strangers) = (Mutex::default(), Mutex::default(), Outage::new());
+        let inner = Arc::new(Inner { shared, name, handle, buffer, to_ack, received, strangers });
         let taker = AbortOnDropHandle::new(tokio::spawn(Arc::clone(&inner).fetch_loop()));
         Self { inner, _taker: taker }
     }
@@ -102,17 +115,15 @@ impl Inner {
         self.acknowledge().await?;
         if count == 0 {
             // An empty acknowledgement reveals whether the consumer is the live one.
-            self.send_acks(&[]).await?;
+            self.send_acks(&[], &[]).await?;
             return Ok(false);
         }
         let from = position.unacknowledged_after.as_deref().unwrap_or(">");
         let call = self.shared.consumer_call(&RECEIVE, &self.name, &self.handle, &[]);
         let call = call.number(count).arg(from).arg(&*position.replayed_after);
         let answer = call.run_in(&self.shared.redis, Lane::Reads).await.map_err(unavailable)?;
-        match values::text(&answer) {
-            Some("replaced") => return Err(BusError::Replaced),
-            Some(_) => return Err(BusError::Unavailable("Redis has lost all consumers".to_owned())),
-            None => {}
+        if let Some(why) = values::text(&answer) {
+            return Err(void(why));
         }
         let lists = values::list(answer).and_then(|lists| <[Value; 2]>::try_from(lists).ok());
         let [news, replayed] = lists.ok_or_else(|| malformed("a consumer"))?.map(read_entries);
@@ -131,7 +142,11 @@ impl Inner {
 
     fn prefetch(&self, news: Vec<Entry>, replayed: Vec<Entry>) {
         let replayed = replayed.into_iter().map(|entry| (format!("r{}", entry.id), entry, true));
-        let news = news.into_iter().map(|entry| (entry.id.clone(), entry, false));
+        let news = news.into_iter().map(|entry| (entry.id.clone(), entry, false)).inspect(|(id, entry, _)| {
+            if let Some(number) = entry_number(id) {
+                self.received.lock().add(number, entry.origin);
+            }
+        });
         self.buffer.extend_with(replayed.chain(news).filter_map(|(location, entry, is_replayed)| {
             if let Some(message) = entry.message {
                 return Some(Prefetched { location, message, is_replayed });
@@ -139,8 +154,18 @@ impl Inner {
             if let Some(Line { unsaid }) = self.strangers.failed("not a message") {
                 tracing::error!(id = location, unsaid, "skipping an entry of the bus that is not a message");
             }
-            self.to_ack.lock().push(location);
+            self.finished([location]);
             None
+        }));
+    }
+
+    /// Records that the messages at these locations are processed.
+    fn finished(&self, locations: impl IntoIterator<Item = String>) {
+        let mut received = self.received.lock();
+        self.to_ack.lock().extend(locations.into_iter().inspect(|location| {
+            if let Some(number) = entry_number(location) {
+                received.finish(number);
+            }
         }));
     }
 
@@ -152,42 +177,66 @@ impl Inner {
                 let count = to_ack.len().min(ACK_AT_ONCE);
                 to_ack.drain(..count).collect()
             };
-            if ids.is_empty() {
+            let processed = self.received.lock().unstored();
+            if ids.is_empty() && processed.is_empty() {
                 return Ok(());
             }
-            if let Err(error) = self.send_acks(&ids).await {
+            if let Err(error) = self.send_acks(&ids, &processed).await {
                 self.to_ack.lock().extend(ids);
                 return Err(error);
             }
+            self.received.lock().stored(&processed);
             self.shared.room.notify_waiters();
             self.buffer.notify_room();
         }
     }
 
-    async fn send_acks(&self, ids: &[String]) -> Result<(), BusError> {
-        let call = self.shared.consumer_call(&ACK, &self.name, &self.handle, &[]);
+    async fn send_acks(&self, ids: &[String], processed: &[Origin]) -> Result<(), BusError> {
+        let record = [self.shared.record.clone()];
+        let call = self.shared.consumer_call(&ACK, &self.name, &self.handle, &record).number(processed.len());
+        let call = processed.iter().fold(call, |call, Origin { log, position }| call.number(log).number(position));
         let call = ids.iter().fold(call, |call, id| call.arg(id.as_bytes()));
         let answer = call.run(&self.shared.redis).await.map_err(unavailable)?;
-        if values::text(&answer) == Some("done") { Ok(()) } else { Err(BusError::Replaced) }
+        match values::text(&answer).unwrap_or_default() {
+            "done" => Ok(()),
+            why => Err(void(why)),
+        }
     }
 
     async fn give_up(&self, delivery: &Delivery, id: String, reason: &str) -> Result<(), BusError> {
         let event = delivery.message.event_id();
         let capacity = self.shared.options.max_dead_letters;
-        let keys = [self.shared.dead_key(&self.name), self.shared.dead_index_key(&self.name)];
+        let Shared { record, .. } = &*self.shared;
+        let keys = [self.shared.dead_key(&self.name), self.shared.dead_index_key(&self.name), record.clone()];
         let call = self.shared.consumer_call(&DEAD_LETTER, &self.name, &self.handle, &keys);
-        let call = call.number(capacity).arg(id).arg(event.to_string()).arg(bounded_reason(reason));
+        let call = call.number(capacity).arg(&*id).arg(event.to_string()).arg(bounded_reason(reason));
         let answer = call.number(delivery.attempt).run(&self.shared.redis).await.map_err(unavailable)?;
-        match values::text(&answer) {
-            Some("done") => {}
-            Some("full") => return Err(BusError::DeadLettersFull { capacity }),
-            _ => return Err(BusError::Replaced),
+        match values::text(&answer).unwrap_or_default() {
+            "done" => {}
+            "full" => return Err(BusError::DeadLettersFull { capacity }),
+            why => return Err(void(why)),
+        }
+        if let Some(number) = entry_number(&id) {
+            self.received.lock().finish(number);
         }
         self.buffer.finish(delivery.receipt);
         self.shared.room.notify_waiters();
         self.buffer.notify_room();
         Ok(())
     }
+}
+
+/// Why a script refused the handle of a consumer.
+fn void(why: &str) -> BusError {
+    match why {
+        "lost" => BusError::Unavailable("Redis has lost messages or consumers".to_owned()),
+        _ => BusError::Replaced,
+    }
+}
+
+/// The number of an entry of the stream; `None` for a replayed dead letter.
+fn entry_number(location: &str) -> Option<u64> {
+    location.strip_prefix("0-")?.parse().ok()
 }
 
 fn read_entries(entries: Value) -> Vec<Entry> {
@@ -206,7 +255,7 @@ impl Consumer for RedisConsumer {
 
     async fn ack(&self, receipts: &[Receipt]) -> Result<(), BusError> {
         let finished = self.inner.buffer.finish_all(receipts)?;
-        self.inner.to_ack.lock().extend(finished);
+        self.inner.finished(finished);
         let inner = Arc::clone(&self.inner);
         run_to_completion(async move { inner.acknowledge().await }).await
     }

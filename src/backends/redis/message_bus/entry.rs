@@ -28,11 +28,20 @@ pub(super) fn add(call: ScriptCall, message: &Message, description: CloudEventAt
     call.arg(description.traceparent)
 }
 
+/// The event of an entry: its place in its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub log: u32,
+    pub position: u64,
+}
+
 /// An entry of a stream with its id.
 pub(super) struct Entry {
     pub id: String,
     /// `None` if it was not written by this service.
     pub message: Option<Message>,
+    /// `None` if its log was not named.
+    pub origin: Option<Origin>,
     reason: String,
     attempts: u32,
 }
@@ -42,14 +51,16 @@ impl Entry {
     pub(super) fn read(value: Value) -> Option<Self> {
         let mut parts = values::list(value)?.into_iter();
         let id = values::text(&parts.next()?)?.to_owned();
-        let mut entry = Self { id, message: None, reason: String::new(), attempts: 0 };
+        let mut entry = Self { id, message: None, origin: None, reason: String::new(), attempts: 0 };
         let mut fields = parts.next().and_then(values::list).unwrap_or_default().into_iter();
         let (mut event, mut kind, mut position, mut data, mut stored) = (None, None, None, None, None);
+        let mut log = None;
         while let (Some(name), Some(value)) = (fields.next(), fields.next()) {
             match (values::text(&name), value) {
                 (Some("id"), value) => event = values::text(&value).and_then(parse_event_id),
                 (Some("type"), value) => kind = values::text(&value).map(str::to_owned),
                 (Some("position"), value) => position = values::number(&value),
+                (Some("log"), value) => log = values::number(&value).and_then(|log| u32::try_from(log).ok()),
                 (Some("data"), Value::BulkString(bytes)) => data = Some(bytes),
                 (Some("stored"), Value::BulkString(bytes)) => stored = Some(bytes).filter(|bytes| !bytes.is_empty()),
                 (Some("reason"), value) => entry.reason = values::text(&value).unwrap_or_default().to_owned(),
@@ -61,6 +72,7 @@ impl Entry {
         if let (Some(EventId { key, sequence }), Some(kind), Some(position), Some(payload)) =
             (event, kind, position, payload)
         {
+            entry.origin = log.map(|log| Origin { log, position });
             entry.message = Some(Message { key, sequence, position, kind: Cow::Owned(kind), payload });
         }
         Some(entry)
