@@ -1,11 +1,21 @@
-//! A consumer that does anything at any time.
+//! A consumer that acts at random.
 
-use super::*;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use ordersystem::ports::message_bus::{BusError, Consumer, Delivery, EventId, MessageBus};
+use tokio::time::{sleep, timeout};
+
+use super::{ACK_WAIT, BACKENDS, DEAD_LETTERS, assert_quiet, message, publish};
+use crate::backend::{Time, on_each, only_on};
 
 const KEYS: u64 = 5;
 /// The number of messages of a key.
 const EACH: u64 = 40;
-/// The same where waiting takes real time.
+/// The number of messages of a key where waiting takes real time.
 const EACH_IN_REAL_TIME: u64 = 12;
 const ROUNDS: usize = 10;
 
@@ -22,8 +32,8 @@ impl Model {
         self.next.entry(key).or_insert(1)
     }
 
-    /// Does something at random with a delivery.
-    async fn deal_with(&mut self, consumer: &dyn Consumer, delivery: &Delivery, random: &mut fastrand::Rng) {
+    /// Processes a delivery in a random way.
+    async fn process(&mut self, consumer: &dyn Consumer, delivery: &Delivery, random: &mut fastrand::Rng) {
         let event = delivery.message.event_id();
         let next = self.next(event.key);
         assert!(event.sequence >= *next, "{event} is redelivered although it was acknowledged");
@@ -61,7 +71,7 @@ fn whatever_a_consumer_does_every_message_is_processed_in_the_order_of_its_key()
                 async move {
                     for sequence in 1..=each {
                         let batch: Vec<_> = (1..=KEYS).map(|key| message(key, sequence)).collect();
-                        super::publish(&*bus, &batch).await;
+                        publish(&*bus, &batch).await;
                         sleep(Duration::from_millis(50)).await;
                     }
                 }
@@ -69,7 +79,7 @@ fn whatever_a_consumer_does_every_message_is_processed_in_the_order_of_its_key()
             while (1..=KEYS).any(|key| *model.next(key) <= each) {
                 let batch = timeout(ACK_WAIT * 5, consumer.next_batch(random.usize(1..20))).await;
                 for delivery in batch.expect("a message is lost").unwrap() {
-                    model.deal_with(&*consumer, &delivery, &mut random).await;
+                    model.process(&*consumer, &delivery, &mut random).await;
                 }
                 if random.u8(..20) == 0 {
                     consumer = bus.consumer("log").await.unwrap();
