@@ -18,9 +18,11 @@ use tokio::time::Instant;
 use crate::telemetry::outage::{Away, Line, Outage};
 
 mod guarded;
+mod guarded_store;
 mod meters;
 
-pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore};
+pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases};
+pub use guarded_store::GuardedStore;
 
 /// The thresholds of a breaker.
 #[derive(Clone, Copy, Debug)]
