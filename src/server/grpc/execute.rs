@@ -5,9 +5,10 @@
 //! replies. If the node refuses a further command, the call keeps it waiting, and fails it with OVERLOADED after `MAX_KEPT`. A separate task drives
 //! the call, so that a client that reads no replies stops no command halfway.
 
+mod command;
+
 use std::{
     collections::{HashMap, VecDeque},
-    panic::AssertUnwindSafe,
     pin::{Pin, pin},
     sync::Arc,
     time::{Duration, Instant},
@@ -22,27 +23,22 @@ use prost::Message as _;
 use tokio::sync::{Notify, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
-use tonic_types::pb::Status as RpcStatus;
 
-use super::{convert, errors};
+use self::command::{Accepted, Reply};
+use super::errors;
 use crate::{
     application::{
-        AppError, CommandReply, OrderRequest,
+        AppError,
         byte_budget::{ByteBudget, HeldBytes},
-        requests::{self, Field, Target, Violations},
-        tokens::Signer,
+        requests::Target,
     },
-    codec::wire::MessageWriter,
-    identity::{
-        Principal,
-        limits::{CallerLimits, Exceeded, Permit},
-    },
+    identity::Principal,
     proto::catga::orders::v1 as pb,
     server::{
         ApiState, EventStreams,
         access::{self, Standing},
         admission::overloaded,
-        error::{ApiError, PANIC, Reason},
+        error::{ApiError, Reason},
     },
     telemetry::call,
 };
@@ -53,16 +49,12 @@ const MAX_OPEN: usize = 256;
 const SENDING: usize = 64;
 /// The maximum size of the replies of one call, including those of running commands, that wait for the client.
 const MAX_REPLY_BYTES: usize = 4 * 1024 * 1024;
-/// The room for a typical reply. A longer one grows its buffer.
-const USUAL_REPLY_BYTES: usize = 512;
 /// The estimated size of the first reply.
 const FIRST_REPLY_BYTES: usize = 16 * 1024;
 /// The poll interval for room for one more reply, if it is not signalled.
 const ROOM_POLL: Duration = Duration::from_millis(100);
 /// How long a command waits for admission before it is refused. No other command is read in the meantime.
 const MAX_KEPT: Duration = Duration::from_secs(1);
-/// The maximum length of a correlation id, in characters.
-const MAX_CORRELATION_ID_CHARS: usize = 128;
 
 /// The commands of a call.
 pub type Requests = Pin<Box<dyn Stream<Item = Result<pb::ExecuteCommandsRequest, Status>> + Send>>;
@@ -137,31 +129,6 @@ impl Room {
             () = tokio::time::sleep(at_most) => {}
         }
     }
-}
-
-/// A reply, with the bytes that it reserves until the client reads it.
-struct Reply {
-    /// The message, with the header of its frame.
-    message: Vec<u8>,
-    _bytes: HeldBytes,
-}
-
-/// A command that has been read. The client's message is not kept: it may be far larger.
-struct Accepted {
-    correlation_id: String,
-    request: Result<OrderRequest, ApiError>,
-    /// The size of its message, by which it counts while it runs.
-    request_bytes: usize,
-    /// The limits of its caller.
-    limits: Option<Arc<CallerLimits>>,
-    /// Audits a refusal; `None` if it has already been audited, and where callers are not identified.
-    standing: Option<Arc<Standing>>,
-    /// The reservation for the reply.
-    bytes: HeldBytes,
-    /// Whether it has been counted by the rate of its caller.
-    is_counted: bool,
-    /// Its permit among the commands of its caller, if they are bounded.
-    permit: Option<Permit>,
 }
 
 struct Execution {
@@ -252,12 +219,12 @@ impl Execution {
         let request_bytes = request.encoded_len();
         // A new order is about as large as its request. If there is no room for that, the reply counts once it exists.
         let _ = bytes.set(self.reply_bytes.max(request_bytes));
-        let correlation_id = correlation_id(request);
+        let correlation_id = command::correlation_id(request);
         let standing = self.standing.clone();
         let (request, limits, standing) = match standing.as_deref().map(Standing::reauthorize).transpose() {
-            Ok(None) => (parse(request, &self.caller).map_err(ApiError::from), None, None),
+            Ok(None) => (command::parse(request, &self.caller).map_err(ApiError::from), None, None),
             Ok(Some(caller)) => {
-                (parse(request, &caller.principal).map_err(ApiError::from), caller.limits.clone(), standing)
+                (command::parse(request, &caller.principal).map_err(ApiError::from), caller.limits.clone(), standing)
             }
             Err(refused) => (Err(refused), None, None),
         };
@@ -278,7 +245,7 @@ impl Execution {
     fn retry_waiting(&mut self) -> Duration {
         let Some((mut accepted, since)) = self.kept.take() else { return ROOM_POLL };
         let is_over = since.elapsed() >= MAX_KEPT;
-        let (refusal, poll) = match within_limits(&mut accepted) {
+        let (refusal, poll) = match accepted.within_limits() {
             Err(exceeded) => (access::limited(&exceeded), exceeded.retry_after.min(ROOM_POLL)),
             Ok(()) if self.context.admission.has_room() => {
                 self.begin(accepted);
@@ -290,7 +257,7 @@ impl Execution {
             if refusal.reason == Reason::Overloaded {
                 self.context.admission.shed();
             }
-            self.running.push(Box::pin(async { (None, reply_to(accepted, Err(refusal))) }));
+            self.running.push(Box::pin(async { (None, accepted.refuse(refusal)) }));
         } else {
             self.kept = Some((accepted, since));
         }
@@ -318,7 +285,7 @@ impl Execution {
         let mut next = Some(accepted);
         while let Some(accepted) = next.take() {
             let context = self.context.clone();
-            let mut work: Running = Box::pin(async move { (order_id, execute(&context, accepted).await) });
+            let mut work: Running = Box::pin(async move { (order_id, accepted.execute(&context).await) });
             // On a store in memory most commands end at once, and need not be added to the running ones.
             match work.as_mut().now_or_never() {
                 Some((_, answer)) => next = self.answer(order_id, answer),
@@ -347,83 +314,6 @@ impl Execution {
     }
 }
 
-/// Counts a command as a call of its caller.
-fn within_limits(accepted: &mut Accepted) -> Result<(), Exceeded> {
-    let Some(limits) = &accepted.limits else { return Ok(()) };
-    if !accepted.is_counted {
-        limits.call()?;
-        accepted.is_counted = true;
-    }
-    if accepted.permit.is_none() {
-        accepted.permit = limits.command()?;
-    }
-    Ok(())
-}
-
 async fn next(requests: &mut Option<Requests>) -> Option<Result<pb::ExecuteCommandsRequest, Status>> {
     requests.as_mut()?.next().await
-}
-
-async fn execute(context: &ApiState, mut accepted: Accepted) -> Reply {
-    let request = std::mem::replace(&mut accepted.request, Err(Violations::default().into()));
-    // A panic ends one command, like one unary call, but not the others of this call.
-    let work = AssertUnwindSafe(run(context, request)).catch_unwind();
-    let outcome = context.admission.join(accepted.request_bytes).run(work).await;
-    let outcome = outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC)));
-    if let (Some(standing), Err(error)) = (&accepted.standing, &outcome) {
-        standing.refused(error.reason);
-    }
-    reply_to(accepted, outcome)
-}
-
-async fn run(context: &ApiState, request: Result<OrderRequest, ApiError>) -> Result<(CommandReply, Signer), ApiError> {
-    let reply = context.mediator.execute(request?).await?;
-    Ok((reply, context.log()?))
-}
-
-fn reply_to(accepted: Accepted, outcome: Result<(CommandReply, Signer), ApiError>) -> Reply {
-    let Accepted { correlation_id, mut bytes, permit, .. } = accepted;
-    drop(permit);
-    let mut wire = MessageWriter::with_capacity(USUAL_REPLY_BYTES);
-    wire.framed(|wire| {
-        wire.text(1, &correlation_id);
-        match outcome {
-            Ok((reply, log)) => wire.message(2, |wire| convert::write_success(wire, &reply, &log)),
-            Err(error) => wire.encoded(3, &to_rpc_status(&error).encode_to_vec()),
-        }
-    });
-    let message = wire.into_bytes();
-    // If the reply is larger than its reservation, no further command is read before the client has read some replies.
-    let _ = bytes.set(message.len());
-    Reply { message, _bytes: bytes }
-}
-
-fn parse(request: &pb::ExecuteCommandsRequest, caller: &Principal) -> Result<OrderRequest, Violations> {
-    let mut violations = Violations::default();
-    if request.correlation_id.chars().nth(MAX_CORRELATION_ID_CHARS).is_some() {
-        let description = format_args!("must have at most {MAX_CORRELATION_ID_CHARS} characters");
-        violations.add(Field::CorrelationId, description);
-    }
-    let Some(command) = &request.command else {
-        violations.add(Field::Command, "must be set");
-        return Err(violations);
-    };
-    requests::command(violations, convert::command(command), caller)
-}
-
-/// The correlation id of the reply. One that is too long is refused, and truncated in the reply.
-fn correlation_id(request: &pb::ExecuteCommandsRequest) -> String {
-    let id = &request.correlation_id;
-    let end = id.char_indices().nth(MAX_CORRELATION_ID_CHARS).map_or(id.len(), |(end, _)| end);
-    id[..end].to_owned()
-}
-
-fn to_rpc_status(error: &ApiError) -> RpcStatus {
-    let status = error.to_status();
-    // The details already are the encoded google.rpc.Status.
-    RpcStatus::decode(status.details()).unwrap_or_else(|_| RpcStatus {
-        code: status.code() as i32,
-        message: status.message().to_owned(),
-        details: Vec::new(),
-    })
 }
