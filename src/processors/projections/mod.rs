@@ -8,6 +8,7 @@
 
 mod catch_up;
 mod feed;
+mod losses;
 mod order_rows;
 mod progress;
 mod rebuild;
@@ -38,9 +39,7 @@ use self::{
 };
 use crate::{
     ports::{
-        event_store::{
-            Direction, EventStore, LogFollower, LogId, LogLoss, LogPoint, LossKind, Position, StoreError, StoredEvent,
-        },
+        event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
         read_model::{LogCheckpoint, ReadModel},
     },
     telemetry::outage::{Away, Line, Outage},
@@ -70,7 +69,7 @@ pub struct OrderProjection {
     position_gauge: Gauge,
     losses: Counter,
     /// A loss has been reported, and the rows that come from the lost events have not been dropped yet.
-    is_told: AtomicBool,
+    is_reported: AtomicBool,
     rebuilds: Rebuilds,
 }
 
@@ -133,7 +132,7 @@ impl OrderProjection {
             parts,
             position_gauge,
             losses,
-            is_told: AtomicBool::default(),
+            is_reported: AtomicBool::default(),
             rebuilds: Rebuilds::default(),
         }
     }
@@ -194,43 +193,6 @@ impl OrderProjection {
         }
     }
 
-    /// Reports that the log is no longer in its store, once until it is back. The rows are kept, and not served: they are compared with the log
-    /// before they are used again.
-    async fn watch_for_loss(&self) {
-        let mut loss = self.parts.store.log_loss();
-        let mut is_told = false;
-        loop {
-            let found = loss.borrow_and_update().clone();
-            match found {
-                Some(LogLoss { why, .. }) if !is_told => {
-                    is_told = true;
-                    if let Some(watcher) = &self.watcher {
-                        watcher.lost();
-                    }
-                    tracing::error!(
-                        why,
-                        position = %self.parts.progress.position(),
-                        "this node's log is no longer in its store: cached orders are dropped; lists, reads, commands and event streams are refused"
-                    );
-                    self.count_loss(format!("the log was not in its store: {why}"));
-                }
-                Some(LogLoss { kind: LossKind::Replaced, why }) => {
-                    tracing::error!(why, "another log has replaced it: restart this node to use that one");
-                }
-                Some(_) => {}
-                None if is_told => {
-                    is_told = false;
-                    tracing::info!("this node's log is back");
-                }
-                None => {}
-            }
-            if loss.changed().await.is_err() {
-                // A store within the process does not lose its log.
-                std::future::pending::<()>().await;
-            }
-        }
-    }
-
     async fn follow(&self) -> Result<std::convert::Infallible, Stall> {
         let ProjectionCore { store, progress, .. } = &self.parts;
         let (log, head) = self.parts.log().await?;
@@ -274,55 +236,6 @@ impl OrderProjection {
     fn found_on(&self, connection: Option<u64>) {
         let newest = connection.unwrap_or_default();
         self.parts.found_on.send_if_modified(|found| std::mem::replace(found, newest.max(*found)) < newest);
-    }
-
-    /// Reports that the log has lost events.
-    fn lost(&self, what: String) -> String {
-        if let Some(watcher) = &self.watcher {
-            watcher.lost();
-        }
-        // Before the log is followed again from its beginning: waiters need a position of the current log.
-        self.parts.reached.send_replace(Position(0));
-        self.note_loss(&what);
-        self.is_told.store(true, Ordering::Relaxed);
-        format!("the log has lost events: {what}")
-    }
-
-    /// Counts the loss, and keeps it for health until the node ends.
-    fn note_loss(&self, what: &str) {
-        let position = self.parts.progress.position();
-        tracing::error!(
-            what,
-            %position,
-            "the log has lost events that this node had read: it was restored to an earlier state, or another server has replaced it; \
-             everything derived from them is dropped, and the read model is rebuilt from the current log"
-        );
-        self.count_loss(format!("the log has lost events: {what}"));
-    }
-
-    /// Records that the read model ends before damage of the log, or no longer does.
-    fn note_damage(&self, damage: Option<String>) {
-        if *self.parts.damage.borrow() == damage {
-            return;
-        }
-        if let Some(what) = &damage {
-            // They may come from what is damaged now.
-            if let Some(watcher) = &self.watcher {
-                watcher.lost();
-            }
-            self.count_loss(format!("the log is damaged: {what}"));
-        }
-        self.parts.damage.send_replace(damage);
-    }
-
-    fn works(&self) {
-        self.parts.progress.set_failure(None);
-        self.note_damage(None);
-    }
-
-    fn count_loss(&self, text: String) {
-        self.losses.increment(1);
-        *self.parts.progress.loss.lock() = Some(text);
     }
 
     /// The checkpoint as a log point, with the fingerprint that a follower verifies.
@@ -371,7 +284,7 @@ impl OrderProjection {
         if is_loss {
             store.confirm_connection(connection).await?;
         }
-        if is_loss && !self.is_told.swap(false, Ordering::Relaxed) {
+        if is_loss && !self.is_reported.swap(false, Ordering::Relaxed) {
             self.note_loss(&why);
         }
         tracing::warn!(why, "the read model does not match the log: dropping it and rebuilding it from the beginning");
