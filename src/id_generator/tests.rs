@@ -1,12 +1,12 @@
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{layout::SEQUENCES, mark_keeper::MARK_TICK, *};
+use super::{layout::SEQUENCES, mark_keeper::MARK_TICK, waiting::MARK_POLL_MS, *};
 use crate::{
     ports::clock::{ManualClock, SystemClock},
     telemetry::outage::Away,
