@@ -81,6 +81,8 @@ pub struct Pipeline {
     /// By the kind of query.
     queries: Vec<Meter>,
     outage: Outage,
+    /// Stored data that is damaged, which the outage of a broker does not explain.
+    damage: Outage,
 }
 
 /// Pre-registered handles, so that counting a request costs a few atomic additions.
@@ -100,8 +102,8 @@ impl Pipeline {
         let queries = QueryKind::VARIANTS.iter().map(|kind| Meter::new(kind.into())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
         let waiting_gauge = metrics::gauge!("ordersystem_reads_waiting");
-        let outage = Outage::default();
-        Self { request_timeout, permits, in_flight_gauge, waiting_gauge, commands, queries, outage }
+        let (outage, damage) = (Outage::new(), Outage::new());
+        Self { request_timeout, permits, in_flight_gauge, waiting_gauge, commands, queries, outage, damage }
     }
 
     /// Does not log failures of requests while a broker is `away`.
@@ -144,12 +146,10 @@ impl Pipeline {
         let operation = operation.name();
         match outcome {
             Ok(_) => tracing::debug!(operation, ?took, "answered"),
-            // Damage is logged each time. Other errors occur by the thousand while a backend is unreachable.
-            Err(error @ AppError::Corrupt(_)) => {
-                tracing::warn!(operation, ?took, %error, "request failed");
-            }
             Err(error) if error.is_internal() => {
-                if let Some(Line { unsaid }) = self.outage.failed(&error.to_string()) {
+                // They occur by the thousand while a backend is unreachable, or the log is damaged.
+                let outage = if matches!(error, AppError::Corrupt(_)) { &self.damage } else { &self.outage };
+                if let Some(Line { unsaid }) = outage.failed(&error.to_string()) {
                     tracing::warn!(operation, ?took, %error, unsaid, "requests fail");
                 }
             }

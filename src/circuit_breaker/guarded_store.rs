@@ -264,6 +264,10 @@ impl EventStore for GuardedStore {
         self.inner.missing_entries().await
     }
 
+    fn losses_found(&self) -> u64 {
+        self.inner.losses_found()
+    }
+
     async fn confirmed(&self) -> Result<Position, StoreError> {
         self.read_twice(|| self.inner.confirmed()).await
     }

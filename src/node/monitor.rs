@@ -3,7 +3,7 @@
 use std::{future::Future, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures_util::FutureExt as _;
-use metrics::Gauge;
+use metrics::{Counter, Gauge};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,6 +30,7 @@ pub struct Monitor {
     ready: Gauge,
     log_position: Gauge,
     durability: Gauge,
+    losses: Counter,
     requirement: Option<DurabilityRequirement>,
     found: Durability,
     was_ready: Option<bool>,
@@ -63,6 +64,10 @@ impl Monitor {
             ["ordersystem_ready", "ordersystem_log_position", "ordersystem_durability"]
                 .map(|name| metrics::gauge!(name))
         });
+        let losses = metrics::with_local_recorder(
+            &context.metrics,
+            || metrics::counter!("ordersystem_log_losses_total", "reader" => "check"),
+        );
         durability.set(found.level());
         Self {
             was_ready: None,
@@ -75,6 +80,7 @@ impl Monitor {
             ready,
             log_position,
             durability,
+            losses,
             requirement,
             found,
         }
@@ -163,6 +169,7 @@ impl Monitor {
             self.log_position.set(head.0 as f64);
         }
         self.durability.set(self.context.store.durability().level());
+        self.losses.absolute(self.context.store.losses_found());
         self.context.mediator.publish_gauges();
         self.context.admission.publish_gauges();
         self.context.metrics.run_upkeep();

@@ -266,6 +266,11 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         Ok(None)
     }
 
+    /// How often a check has found more entries missing than before; 0 where the numbers of the entries cannot tell.
+    fn losses_found(&self) -> u64 {
+        0
+    }
+
     /// Changes after an append. It is only a hint to read: it may be late, or repeat.
     fn wake(&self) -> watch::Receiver<Position>;
 

@@ -41,7 +41,7 @@ const NEW: u32 = 10;
 /// An order that was acknowledged.
 #[derive(Clone, Debug)]
 pub struct Placed {
-    id: String,
+    pub id: String,
     token: String,
 }
 

@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     address::Address,
+    damage::Damage,
     keeper::{CONFIRM_PACE, Down, Link, LinkState, Shared},
     pools::Lane,
     script::{Script, ScriptCall},
@@ -68,6 +69,7 @@ impl Redis {
             token_key: Mutex::default(),
             loss: watch::Sender::new(None),
             holds_log,
+            damage: Damage::default(),
             facts: Mutex::default(),
             confirmations: Confirmations::new(CONFIRM_PACE),
         });
@@ -180,6 +182,11 @@ impl Redis {
     #[must_use]
     pub fn log_loss(&self) -> watch::Receiver<Option<LogLoss>> {
         self.shared.loss.subscribe()
+    }
+
+    /// The entries that are missing from that log.
+    pub(super) fn damage(&self) -> &Damage {
+        &self.shared.damage
     }
 
     /// How often a connection has been made. If this number changes, the server may have lost data: it may have been restored or replaced by another

@@ -33,6 +33,11 @@ impl Ends {
         })
     }
 
+    /// How many entries of a log are missing.
+    pub(super) const fn missing_count(&self) -> u64 {
+        self.last_given.saturating_sub(self.length)
+    }
+
     /// Describes the missing entries of a log, if any.
     pub(super) fn missing(&self) -> Option<String> {
         let Self { length, last_given, first, last } = *self;
@@ -52,6 +57,14 @@ impl Ends {
             }
             _ => range(1, last_given.max(1)),
         })
+    }
+}
+
+#[cfg(test)]
+impl Ends {
+    /// The ends of a log with `length` entries, the first and the last among them.
+    pub(super) const fn of(length: u64, last_given: u64) -> Self {
+        Self { length, last_given, first: Some(1), last: Some(last_given) }
     }
 }
 

@@ -17,8 +17,6 @@ mod request;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use metrics::Counter;
-use parking_lot::Mutex;
 use redis::{Cmd, Value};
 use tokio::{
     sync::{OnceCell, watch},
@@ -62,9 +60,6 @@ pub struct RedisEventStore {
     latest: Arc<watch::Sender<Position>>,
     /// The requests of the commits that were written before the log stored request keys.
     early_requests: OnceCell<EarlyRequests>,
-    /// The missing entries that the last check found.
-    damage: Mutex<Option<String>>,
-    losses: Counter,
     _tail: AbortOnDropHandle<()>,
 }
 
@@ -116,9 +111,7 @@ impl RedisEventStore {
                 tail::announce(&announced, Position(last));
             },
         );
-        let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "check");
-        let (early_requests, damage) = (OnceCell::new(), Mutex::default());
-        Self { redis, log, latest, early_requests, damage, losses, _tail: tail }
+        Self { redis, log, latest, early_requests: OnceCell::new(), _tail: tail }
     }
 
     /// The two ends of the log.
@@ -128,17 +121,6 @@ impl RedisEventStore {
         let otherwise =
             || StoreError::Corrupt("the log has entries with ids that this service does not write".to_owned());
         Ends::read(ends).ok_or_else(otherwise)
-    }
-
-    /// Counts entries that were deleted while the connection stayed open, and makes all readers verify the events that they have read.
-    fn found_damage(&self, missing: &str) {
-        let before = self.damage.lock().replace(missing.to_owned());
-        if before.as_deref() == Some(missing) {
-            return;
-        }
-        self.losses.increment(1);
-        tracing::error!(missing, "the log in Redis has lost entries: `ordersystem verify` lists the orders concerned");
-        self.redis.connect_again();
     }
 
     fn index_key(&self, stream: StreamId) -> String {
@@ -407,6 +389,10 @@ impl EventStore for RedisEventStore {
         Ok(self.ends().await?.missing())
     }
 
+    fn losses_found(&self) -> u64 {
+        self.redis.damage().losses()
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.latest.subscribe()
     }
@@ -417,15 +403,11 @@ impl EventStore for RedisEventStore {
 
     async fn check(&self) -> Result<(), StoreError> {
         self.redis.check().await.map_err(StoreError::Unavailable)?;
-        match self.missing_entries().await? {
-            None => {
-                *self.damage.lock() = None;
-                Ok(())
-            }
-            Some(missing) => {
-                self.found_damage(&missing);
-                Err(StoreError::Corrupt(missing))
-            }
+        let Some((missing, is_more)) = self.redis.damage().look(&self.ends().await?) else { return Ok(()) };
+        if is_more {
+            // They were deleted while the connection stayed open: all readers verify the events that they have read.
+            self.redis.connect_again();
         }
+        Err(StoreError::Corrupt(missing))
     }
 }

@@ -16,6 +16,7 @@ use tokio::{
 use super::{
     address::{Address, Doubt, Primary},
     call_error::CallError,
+    damage::Damage,
     in_words::{ENDS_OR_STARTS, in_words},
     options::RedisOptions,
     pools::{PoolError, Pools},
@@ -59,6 +60,8 @@ pub(super) struct Shared {
     /// Set while the server does not have that log.
     pub loss: watch::Sender<Option<LogLoss>>,
     pub holds_log: bool,
+    /// The entries that are missing from that log.
+    pub damage: Damage,
     pub facts: Mutex<Option<ServerFacts>>,
     /// The links that Sentinels have confirmed, by number.
     pub confirmations: Confirmations<u64, String>,

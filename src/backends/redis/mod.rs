@@ -33,6 +33,7 @@ pub mod cache;
 mod call_error;
 pub mod checkpoint_store;
 pub mod connection;
+mod damage;
 mod descriptor;
 mod ends;
 pub mod event_store;

@@ -61,8 +61,8 @@ impl Shared {
     pub(super) async fn report_damage(&self, connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
         let log = format!("{{{}}}:log", self.options.prefix);
         let ends = ENDS.prepare().key(&log).run_on(connection).await?;
-        if let Some(missing) = Ends::read(ends).and_then(|ends| ends.missing()) {
-            tracing::error!(log, missing, "the log in Redis is damaged");
+        if let Some(ends) = Ends::read(ends) {
+            self.damage.look(&ends);
         }
         Ok(())
     }

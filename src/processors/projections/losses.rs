@@ -69,10 +69,12 @@ impl OrderProjection {
 
     /// Records that the read model ends before damage of the log, or no longer does.
     pub(super) fn note_damage(&self, damage: Option<String>) {
-        if *self.parts.damage.borrow() == damage {
+        let before = self.parts.damage.borrow().clone();
+        if before == damage {
             return;
         }
-        if let Some(what) = &damage {
+        // The first entry that is found missing may not be the only one.
+        if let Some(what) = damage.as_ref().filter(|_| before.is_none()) {
             // They may come from what is damaged now.
             if let Some(watcher) = &self.watcher {
                 watcher.lost();

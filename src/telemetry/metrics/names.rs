@@ -142,7 +142,7 @@ pub const METRICS: &[Metric] = &[
     counter(
         "ordersystem_log_losses_total",
         &["reader"],
-        "Times that events that had been read were no longer in the log, by reader",
+        "Times that events were found missing from the log, by reader: projection, outbox, or check",
     ),
     // Background work.
     counter("ordersystem_outbox_published_total", &[], "Events that the message bus has accepted"),
