@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_is_refused_without_waiting_and_a_secret_that_others_may_write_as_well() {
+    fn pipes_folders_and_secrets_writable_by_others_are_refused_without_waiting() {
         let folder = tempfile::tempdir().unwrap();
         let [pipe, file] = ["pipe", "file"].map(|name| folder.path().join(name));
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();

@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_open_one_says_when_it_lets_a_call_pass_again() {
+    async fn an_open_breaker_reports_when_it_lets_a_call_pass_again() {
         let breaker = CircuitBreaker::new("test", BreakerOptions::default());
         let view = |state, failures, retry_after| BreakerView { state, failures, retry_after };
         let _ = fail(&breaker).await;
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn half_open_lets_two_calls_in_at_a_time_and_a_given_up_one_frees_its_permit() {
+    async fn half_open_lets_two_calls_in_at_a_time_and_an_abandoned_one_frees_its_permit() {
         let breaker = opened().await;
         breaker.half_open();
         let (first, second) = (breaker.acquire().unwrap(), breaker.acquire().unwrap());

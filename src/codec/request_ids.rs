@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_key_has_a_length_that_every_store_takes() {
+    fn the_longest_key_has_a_length_that_every_store_accepts() {
         let long = "é".repeat(128);
         assert_eq!(request_id_of_caller(&long, Some(&long), &"x".repeat(128)).len(), 161);
     }

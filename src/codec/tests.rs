@@ -129,7 +129,7 @@ fn events_are_written_as_the_generated_message_writes_them() {
 }
 
 #[test]
-fn the_header_says_the_same_as_the_whole_event() {
+fn the_header_agrees_with_the_whole_event() {
     for (event, kind) in all_kinds().iter().zip(EventKind::ALL) {
         let stored = encode(event, record(1));
         let header = EventHeader::read(&stored).unwrap();
@@ -195,7 +195,7 @@ fn times_outside_the_years_1_to_9999_are_refused() {
 
 /// Every kind and status of the protos, by name and number: one that is in the protos and missing here would stop the log followers.
 #[test]
-fn the_domain_knows_every_kind_and_status_of_the_protos() {
+fn the_domain_has_every_kind_and_status_of_the_protos() {
     let files = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap().file;
     let messages = || files.iter().flat_map(|file| &file.message_type);
     let event = messages().find(|message| message.name() == "OrderEvent" && !message.oneof_decl.is_empty()).unwrap();

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_empty_string_stands_for_left_out() {
+    fn only_the_empty_string_means_absent() {
         assert_eq!(Carrier::parse_optional("").unwrap(), None);
         assert_eq!(Carrier::parse_optional(" ").unwrap_err(), TextError::Empty);
     }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_certificate_stands_for_nobody() {
+    fn an_expired_certificate_identifies_nobody() {
         let mut certificate = certificate(&[(DnType::CommonName, "billing")], Vec::new());
         certificate.until = SystemTime::now();
         let principal = Arc::new(Principal::nobody());

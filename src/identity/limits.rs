@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limits_of_a_name_come_before_those_of_roles_of_which_the_lowest_count() {
+    fn the_limits_of_a_name_override_those_of_its_roles_of_which_the_lowest_count() {
         let mut entries = LimitEntries::default();
         entries.role.insert(Role::Reader, bounds(10, 0, 0, 5));
         entries.role.insert(Role::Writer, bounds(20, 8, 3, 0));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn one_name_has_one_state_also_when_its_limits_change() {
+    fn one_name_has_one_state_even_when_its_limits_change() {
         let (callers, mut entries) = (Callers::default(), LimitEntries::default());
         entries.role.insert(Role::Reader, bounds(0, 0, 1, 0));
         let of = |entries: &LimitEntries| callers.limits_of(&principal("a", &[Role::Reader]), entries).unwrap();

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manual_clock_moves_only_when_told_and_both_ways() {
+    fn a_manual_clock_moves_only_when_it_is_set_and_in_both_directions() {
         let clock = ManualClock::new(5_000);
         assert_eq!(clock.now_micros(), 5_000);
         clock.advance_ms(2);

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_shown_without_its_credentials() {
+    fn its_debug_output_has_no_credentials() {
         let last = LastCaller::default();
         last.remember(Some(b"Bearer secret"), 1, &accepted(None));
         let (shown, secret) = (format!("{last:?}"), format!("{:?}", b"Bearer secret"));

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_and_route_has_a_meter_of_its_own() {
+    fn every_method_and_route_has_its_own_meter() {
         let meters = CallMeters::new(&Metrics::new());
         let named = |meter: &Arc<Meter>| format!("{:?}", meter.of);
         for rule in table::methods() {

@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_that_becomes_known_stays_known_and_is_not_that_of_another_call_on_the_thread() {
+    fn a_caller_that_becomes_known_stays_known_and_does_not_leak_into_another_call_on_the_thread() {
         let (mut first, mut second) = (Served::of(CallId::Made(1)), Served::of(CallId::Made(2)));
         let by = |name: &str| set_caller(&Actor::parse(name).unwrap());
         first.step(|| by("shop"));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_that_becomes_known_stays_known_and_is_not_that_of_other_work_on_the_thread() {
+    fn an_order_that_becomes_known_stays_known_and_does_not_leak_into_other_work_on_the_thread() {
         let (mut created, mut other) = (Order::NONE, Order::of(9));
         assert_eq!(created.step(shown), "");
         created.step(|| set_order(8));

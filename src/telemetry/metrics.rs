@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn series_are_in_one_order_and_each_has_its_head() {
+    fn series_are_sorted_and_each_metric_has_one_header() {
         let metrics = Metrics::new();
         metrics::with_local_recorder(&metrics, || {
             for class in ["z", "b", "y", "a", "x"] {

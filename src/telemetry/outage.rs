@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_is_said_once_and_again_every_half_a_minute() {
+    async fn a_failure_is_logged_once_and_then_every_half_minute() {
         let outage = Outage::new();
         let mut said = Vec::new();
         for _ in 0..700 {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_cause_is_news_and_another_number_is_not() {
+    async fn another_cause_is_logged_and_another_number_is_not() {
         let outage = Outage::default();
         assert_eq!(outage.failed("open for 17 ms"), FIRST);
         assert_eq!(outage.failed("open for 16 ms"), None);
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn its_end_is_told_once_and_what_comes_then_is_news() {
+    async fn its_end_is_reported_once_and_the_next_failure_is_logged() {
         let outage = Outage::default();
         assert_eq!(outage.works(), None);
         outage.failed("x");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_an_absent_broker_explains_is_not_said_and_the_rest_is() {
+    async fn failures_that_an_absent_broker_explains_are_not_logged_and_others_are() {
         let is_away = Arc::new(AtomicBool::new(true));
         let asked = Arc::clone(&is_away);
         let away = Away::new(move || asked.load(Ordering::Relaxed).then(|| "connection refused".to_owned()));

@@ -221,7 +221,7 @@ mod tests {
     const CALLER: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[tokio::test]
-    async fn without_an_endpoint_the_context_of_a_caller_is_passed_on_and_nothing_is_made_up() {
+    async fn without_an_endpoint_the_context_of_a_caller_is_passed_on_and_none_is_created() {
         let off = Traces::off();
         assert!(off.call(None).is_none());
         assert!(traceparent().is_none() && trace_id().is_none());

@@ -343,7 +343,7 @@ async fn an_operator_needs_the_role_although_everyone_counts_as_one_otherwise() 
 }
 
 #[tokio::test]
-async fn the_node_says_whether_callers_are_identified() {
+async fn the_node_reports_whether_callers_are_identified() {
     let guarded = Guarded::start().await;
     let root = guarded.rest.get("/").await.json();
     assert_eq!((&root["authentication"], &root["securityWarning"]), (&json!("required"), &Value::Null));

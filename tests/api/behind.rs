@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// More reads than any call makes.
-const FOR_EVER: u32 = u32::MAX;
+const FOREVER: u32 = u32::MAX;
 
 /// A node with an empty order cache, and its store.
 async fn node() -> (TestServer, Arc<FaultyStore>) {
@@ -64,7 +64,7 @@ async fn nothing_is_refused_because_of_a_stale_read() {
     // Indefinitely: it is not decided in either stale state, neither without the order nor in one in which the command is not allowed.
     for shown in [Position(0), before] {
         let (order, _) = shipped_order(&server).await;
-        store.behind.send_replace(Behind::At(shown, FOR_EVER));
+        store.behind.send_replace(Behind::At(shown, FOREVER));
         let refused = give(&commands, Step::Deliver, &order, Meta::default()).await.expect_err("not known");
         assert!(is_unavailable(&refused), "{refused:?}");
         let refused = give(&commands, Step::Deliver, &order, Meta::expecting(7)).await.expect_err("not known");
@@ -80,7 +80,7 @@ async fn nothing_is_refused_because_of_a_stale_read() {
 }
 
 #[tokio::test]
-async fn a_retry_is_answered_with_all_that_its_first_try_made_or_not_at_all() {
+async fn a_retry_is_answered_with_all_that_its_first_try_did_or_not_at_all() {
     let (server, store) = node().await;
     let commands = server.commands().await;
     let (order, _) = shipped_order(&server).await;
@@ -88,13 +88,13 @@ async fn a_retry_is_answered_with_all_that_its_first_try_made_or_not_at_all() {
     let replayed = give(&commands, Step::Pay, &order, Meta::request("pay")).await.expect("the first answer");
     assert_eq!(replayed.order.expect("order").revision, 2);
     forget(&server).await;
-    store.behind.send_replace(Behind::At(Position(0), FOR_EVER));
+    store.behind.send_replace(Behind::At(Position(0), FOREVER));
     let refused = give(&commands, Step::Pay, &order, Meta::request("pay")).await.expect_err("it cannot be read");
     assert!(is_unavailable(&refused), "no damage, and no other answer: {refused:?}");
 }
 
 #[tokio::test]
-async fn strong_reads_have_all_that_was_acknowledged_or_say_that_they_cannot() {
+async fn strong_reads_have_all_that_was_acknowledged_or_are_unavailable() {
     let (server, store) = node().await;
     let mut queries = server.queries().await;
     let (order, before) = shipped_order(&server).await;
@@ -108,14 +108,14 @@ async fn strong_reads_have_all_that_was_acknowledged_or_say_that_they_cannot() {
             let found = queries.get_order(get(*at)).await.expect("found").into_inner().order.expect("order");
             assert_eq!((found.revision, found.status()), (3, OrderStatus::Shipped), "{at:?}");
             forget(&server).await;
-            store.behind.send_replace(Behind::At(shown, FOR_EVER));
+            store.behind.send_replace(Behind::At(shown, FOREVER));
             let status = queries.get_order(get(*at)).await.expect_err("behind");
             assert!(is_unavailable(&status), "{at:?}: {status:?}");
         }
         store.behind.send_replace(Behind::At(shown, 3));
         let found = queries.batch_get_orders(all()).await.expect("answered").into_inner();
         assert_eq!((found.orders.len(), found.orders[0].revision), (1, 3));
-        store.behind.send_replace(Behind::At(shown, FOR_EVER));
+        store.behind.send_replace(Behind::At(shown, FOREVER));
         let status = queries.batch_get_orders(all()).await.expect_err("behind");
         assert!(is_unavailable(&status), "{status:?}");
         store.behind.send_replace(Behind::No);
@@ -127,7 +127,7 @@ async fn strong_reads_have_all_that_was_acknowledged_or_say_that_they_cannot() {
 }
 
 #[tokio::test]
-async fn a_token_is_kept_where_the_end_of_the_log_is_known_and_the_order_is_shown_too_short() {
+async fn a_token_holds_where_the_end_of_the_log_is_known_and_the_order_is_read_too_short() {
     let (server, store) = node().await;
     let (commands, mut queries) = (server.commands().await, server.queries().await);
     let order = server.place_order("customer-1").await.order_id;
@@ -139,7 +139,7 @@ async fn a_token_is_kept_where_the_end_of_the_log_is_known_and_the_order_is_show
     let get = || GetOrderRequest { order_id: order.clone(), at: None, consistency: consistency() };
     store.behind.send_replace(Behind::At(placed, 2));
     assert_eq!(queries.get_order(get()).await.expect("found").into_inner().order.expect("order").revision, 2);
-    store.behind.send_replace(Behind::At(placed, FOR_EVER));
+    store.behind.send_replace(Behind::At(placed, FOREVER));
     let status = queries.get_order(get()).await.expect_err("behind");
     assert!(is_unavailable(&status), "{status:?}");
 }
@@ -162,10 +162,10 @@ async fn a_history_is_neither_missing_nor_cut_short() {
     store.behind.send_replace(Behind::At(before, 2));
     let mut stream = history.stream_order_history(rest()).await.expect("opens").into_inner();
     assert!(soon("the end", stream.message()).await.expect("no error").is_none());
-    store.behind.send_replace(Behind::At(before, FOR_EVER));
+    store.behind.send_replace(Behind::At(before, FOREVER));
     let status = history.stream_order_history(rest()).await.expect_err("behind");
     assert!(is_unavailable(&status), "{status:?}");
-    store.behind.send_replace(Behind::At(Position(0), FOR_EVER));
+    store.behind.send_replace(Behind::At(Position(0), FOREVER));
     let status = match history.stream_order_history(request()).await {
         Err(status) => status,
         Ok(stream) => soon("a refusal", stream.into_inner().message()).await.expect_err("behind"),

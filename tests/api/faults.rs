@@ -121,7 +121,7 @@ async fn if_every_new_id_is_in_use_a_create_is_unavailable_and_no_damage_is_repo
 }
 
 #[tokio::test]
-async fn a_panic_is_internal_and_the_same_connection_works_on() {
+async fn a_panic_is_internal_and_the_same_connection_still_works() {
     let (server, store) = faulty_server(&[]).await;
     let mut client = server.commands().await;
     store.appends.set(Mode::Panics);
@@ -134,7 +134,7 @@ async fn a_panic_is_internal_and_the_same_connection_works_on() {
 }
 
 #[tokio::test]
-async fn a_panic_in_a_stream_is_internal_and_the_same_connection_works_on() {
+async fn a_panic_in_a_stream_is_internal_and_the_same_connection_still_works() {
     let (server, store) = faulty_server(&[]).await;
     let mut history = server.history().await;
     let mut stream = history
@@ -208,7 +208,7 @@ async fn a_deadline_ends_a_stream_that_always_has_more() {
 }
 
 #[tokio::test]
-async fn freshness_that_does_not_come_in_time_is_deadline_exceeded() {
+async fn a_token_that_is_not_reached_in_time_is_deadline_exceeded() {
     let (server, store) = faulty_server(&[]).await;
     store.log.set(Mode::Unavailable);
     let client = server.commands().await;

@@ -15,7 +15,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::support::{TestServer, reason, soon, until, violated_fields};
 
 #[tokio::test]
-async fn an_id_comes_as_text_and_as_a_number_and_tells_where_it_is_from() {
+async fn an_id_comes_as_text_and_as_a_number_and_names_its_origin() {
     let server = TestServer::start_with(&[("datacenter-id", "3"), ("worker-id", "17")]).await;
     let mut ids = server.ids().await;
     let before = SystemTime::now();

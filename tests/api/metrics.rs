@@ -184,7 +184,7 @@ async fn connections_count_while_they_are_open() {
 }
 
 #[tokio::test]
-async fn what_is_refused_or_unknown_counts_without_labels_of_its_client() {
+async fn refused_and_unknown_calls_count_without_labels_from_the_client() {
     let callers = Callers::new(&[("operator", "operator")]);
     let server = TestServer::start_with(&[("identities", callers.path())]).await;
     let client = Client::new();

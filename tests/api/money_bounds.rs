@@ -231,7 +231,7 @@ async fn orders_at_the_bounds_are_exact_or_refused_and_so_are_their_sums() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn prices_that_no_currency_holds_are_refused_by_both_apis() {
+async fn prices_that_no_currency_can_express_are_refused_by_both_apis() {
     let rest = Rest::start().await;
     let client = rest.server.commands().await;
     for (code, decimals) in CURRENCIES {

@@ -21,7 +21,7 @@ async fn breakers(server: &TestServer) -> Vec<CircuitBreaker> {
 }
 
 #[tokio::test]
-async fn an_open_circuit_breaker_says_when_it_lets_a_call_pass() {
+async fn an_open_circuit_breaker_reports_when_it_lets_a_call_pass() {
     let (backends, store) = FaultyStore::backends();
     let settings = [("breaker-failures", "3"), ("breaker-open-ms", "600000"), ("recovery-interval-ms", "86400000")];
     let server = TestServer::start_on(&settings, backends, std::sync::Arc::new(SystemClock)).await;
@@ -46,7 +46,7 @@ async fn an_open_circuit_breaker_says_when_it_lets_a_call_pass() {
 }
 
 #[tokio::test]
-async fn the_settings_in_use_are_told_with_their_sources_and_without_passwords() {
+async fn the_settings_in_use_are_reported_with_their_sources_and_without_passwords() {
     let settings = [("persistence", "redis"), ("redis", "redis://app:hunter2@127.0.0.1:1"), ("node-id", "the-node")];
     let server = TestServer::start_on(&settings, Backends::memory(), std::sync::Arc::new(SystemClock)).await;
     let reply = server.admin().await.get_configuration(GetConfigurationRequest {}).await.expect("answered");

@@ -177,7 +177,7 @@ async fn deliver_and_cancel_need_no_body_and_take_an_empty_one() {
 }
 
 #[tokio::test]
-async fn every_query_parameter_is_known_given_once_and_valid() {
+async fn every_query_parameter_must_be_known_unique_and_valid() {
     let rest = Rest::start().await;
     let id = rest.order("c").await;
     let order = format!("/orders/{id}");

@@ -148,7 +148,7 @@ async fn one_node_handles_and_the_other_stands_by_in_good_health() {
 }
 
 #[tokio::test]
-async fn a_node_tells_which_roles_were_taken_over_and_from_whom() {
+async fn a_node_reports_which_roles_were_taken_over_and_from_whom() {
     let ((mut first, _), (second, _)) = two_nodes().await;
     let mut system = second.system().await;
     let mut takeovers = async || {

@@ -122,7 +122,7 @@ async fn reads_with_an_invented_future_position_are_refused_at_once_and_others_a
 }
 
 #[tokio::test]
-async fn while_the_end_of_the_log_is_not_known_a_token_is_waited_for_a_moment_only() {
+async fn while_the_end_of_the_log_is_not_known_a_wait_for_a_token_is_short() {
     let (backends, store) = FaultyStore::backends();
     let server = TestServer::start_on(&[], backends, Arc::new(SystemClock)).await;
     server.place_order("customer-1").await;

@@ -155,7 +155,7 @@ async fn every_open_stream_ends_once_the_token_of_its_caller_has_expired() {
 }
 
 #[tokio::test]
-async fn a_stream_goes_on_when_the_file_changes_and_its_caller_may_still_follow() {
+async fn a_stream_continues_when_the_file_changes_and_its_caller_may_still_follow() {
     let guarded = Guarded::start().await;
     let mut history = guarded.server().history().await;
     let request = guarded.request(EVENTS, StreamEventsRequest { follow: true, ..Default::default() });

@@ -125,7 +125,7 @@ fn a_name_is_bounded() {
 }
 
 #[test]
-fn of_racing_owners_the_highest_token_stays() {
+fn of_racing_owners_the_highest_token_wins() {
     let seed = fastrand::u64(..);
     println!("seed: {seed}");
     race_on_each(BACKENDS, |store| async move {

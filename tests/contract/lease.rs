@@ -115,7 +115,7 @@ fn a_released_lease_is_free_at_once_and_its_token_is_never_used_again() {
 }
 
 #[test]
-fn a_lease_that_is_not_renewed_expires_and_passes_on_with_a_higher_token() {
+fn a_lease_that_is_not_renewed_expires_and_its_next_owner_gets_a_higher_token() {
     on_each(BACKENDS, |leases| async move {
         let first = take(&leases, "node-1", SHORT).await;
         assert_eq!(leases.acquire("outbox", "node-2", LONG).await, Ok(None));
@@ -138,7 +138,7 @@ fn an_expired_lease_is_lost_even_if_nobody_took_it() {
 }
 
 #[test]
-fn a_renewed_lease_lives_on_under_its_token() {
+fn a_renewed_lease_keeps_its_token() {
     on_each(BACKENDS, |leases| async move {
         let first = take(&leases, "node-1", SHORT).await;
         let renewed = leases.renew(&first, LONG).await.unwrap();
@@ -170,7 +170,7 @@ fn a_stale_token_can_neither_renew_nor_release() {
 }
 
 #[test]
-fn acquiring_again_is_a_new_ownership_that_shuts_out_the_old_one() {
+fn acquiring_again_is_a_new_ownership_that_ends_the_old_one() {
     on_each(BACKENDS, |leases| async move {
         let before_restart = take(&leases, "node-1", LONG).await;
         let after_restart = take(&leases, "node-1", LONG).await;

@@ -416,7 +416,7 @@ async fn a_user_who_may_not_store_the_key_of_a_new_log_does_not_begin_one() {
 
 /// It may publish to the log, but not the events of one order: that shows only on an append.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_the_user_may_not_publish_is_refused_for_certain_and_the_node_is_not_ready() {
+async fn a_commit_that_the_user_may_not_publish_is_definitely_refused_and_the_node_is_not_ready() {
     let prefix = fresh_prefix();
     let server = denying(&prefix, &["PREFIX.log.13"], "_INBOX.>").await;
     let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();

@@ -47,7 +47,7 @@ async fn claimed(options: NatsOptions) -> Result<(Durability, String), String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_server_gives_machine_if_it_says_or_the_operator_asserts_that_it_syncs() {
+async fn one_server_gives_machine_if_it_reports_or_the_operator_asserts_that_it_syncs() {
     let ((syncs, its_monitor), (careless, careless_monitor)) = (server(true), server(false));
     let of = |server: &NatsServer, monitor: &str, synced| NatsOptions {
         monitors: vec![monitor.to_owned()],

@@ -192,7 +192,7 @@ async fn unprocessed_messages_of_a_deleted_stream_are_published_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_leases_grow_over_a_recreated_bucket_and_fence_out_earlier_owners() {
+async fn tokens_of_leases_grow_across_a_recreated_bucket_and_fence_out_earlier_owners() {
     for server in servers() {
         let prefix = fresh_prefix();
         let nats = server.connect_to(&prefix).await;

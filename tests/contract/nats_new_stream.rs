@@ -100,7 +100,7 @@ async fn lease_of_a_new_bucket(taken: bool) {
 }
 
 #[tokio::test]
-async fn a_bucket_is_used_once_the_server_shows_it_and_passes_messages_on_to_it() {
+async fn a_bucket_is_used_once_the_server_lists_it_and_forwards_messages_to_it() {
     lease_of_a_new_bucket(false).await;
 }
 

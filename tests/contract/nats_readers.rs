@@ -14,7 +14,7 @@ const HARD_TO_FIND: &str = r#"mappings = { "$JS.API.CONSUMER.MSG.NEXT.*.*": [
     { destination: "nobody.$1.$2", weight: 80% }, { destination: "$JS.API.CONSUMER.MSG.NEXT.$1.$2", weight: 20% } ] }"#;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pull_is_repeated_while_no_server_knows_the_new_reader() {
+async fn a_pull_is_repeated_while_no_server_has_the_new_reader() {
     let mut server = NatsServer::start("");
     let prefix = fresh_prefix();
     let store = server.store_of(&prefix).await;

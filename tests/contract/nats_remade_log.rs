@@ -67,12 +67,12 @@ async fn no_claim_is_made(server: &NatsServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_claimed_of_a_log_that_was_made_anew_on_an_open_connection_as_debian_has_it() {
+async fn nothing_is_claimed_of_a_log_recreated_on_an_open_connection_with_the_nats_of_debian() {
     no_claim_is_made(&NatsServer::start("")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_claimed_of_a_log_that_was_made_anew_on_an_open_connection_as_it_is_now() {
+async fn nothing_is_claimed_of_a_log_recreated_on_an_open_connection_with_the_current_nats() {
     no_claim_is_made(&NatsServer::start_current("")).await;
 }
 

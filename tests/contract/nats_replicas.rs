@@ -60,7 +60,7 @@ async fn a_request_sent_twice_at_once_through_two_nodes_takes_effect_once_and_bo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_commit_that_stands_in_the_log_is_known_by_its_id() {
+async fn a_refused_commit_that_is_in_the_log_is_recognised_by_its_id() {
     let source = fresh_prefix();
     let made = commit(1, ExpectedRevision::NoStream, "made");
     let first = shared().store_at(0, &source).await.append(made.clone()).await.unwrap();
@@ -216,7 +216,7 @@ async fn a_full_store_is_reported_only_if_a_quorum_shows_that_nothing_was_writte
 
 /// The limit of the stream, not of the account: a quorum still accepts the marker, which shows that nothing was written.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replicated_stream_at_its_own_bounds_is_a_full_store_for_certain() {
+async fn a_replicated_stream_at_its_own_bounds_is_definitely_a_full_store() {
     let cluster = NatsCluster::start("");
     let prefix = fresh_prefix();
     let bounded = async_nats::jetstream::stream::Config {

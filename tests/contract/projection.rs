@@ -115,7 +115,7 @@ fn assert_read_once(new: u64, read: u64) {
 }
 
 #[test]
-fn a_read_model_being_filled_shows_nothing_and_reports_progress() {
+fn a_read_model_being_filled_serves_nothing_and_reports_progress() {
     race_on_each(BACKENDS, |model| async move {
         let log = Arc::new(WatchedLog::new(1));
         log.place_and_pay(1..=MANY).await;

@@ -166,7 +166,7 @@ async fn a_server_that_evicts_data_is_refused_for_logs_and_transports() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_no_writes_is_not_ready_and_says_why() {
+async fn a_server_that_takes_no_writes_is_not_ready_and_reports_why() {
     let server = RedisServer::start(&["--save", "3600 1", "--enable-protected-configs", "yes"]);
     let redis = server.connect().await;
     let store = RedisEventStore::new(redis.clone());
@@ -408,7 +408,7 @@ async fn an_append_is_one_call() {
 }
 
 #[tokio::test]
-async fn commits_of_a_log_that_was_written_without_request_keys_have_them_all_the_same() {
+async fn commits_of_a_log_written_without_request_keys_still_have_them() {
     let prefix = fresh_prefix();
     let server = shared();
     let store = RedisEventStore::new(server.connect_to(&prefix).await);

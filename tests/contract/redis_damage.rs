@@ -94,7 +94,7 @@ async fn polled(follower: &mut LogFollower) -> Result<Vec<u64>, StoreError> {
 }
 
 #[tokio::test]
-async fn a_follower_before_the_cut_is_told_and_one_after_it_continues() {
+async fn a_follower_before_the_cut_gets_an_error_and_one_after_it_continues() {
     let (prefix, here) = log().await;
     let here: Arc<dyn EventStore> = Arc::new(here);
     let mut followers = Vec::new();

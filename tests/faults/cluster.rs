@@ -95,11 +95,11 @@ async fn three_nodes(backend: Durable) {
         load::through_all_as(node, index, CLIENTS, &known, &stop, &mut clients).await;
         takers.spawn(take_ids(node, Arc::clone(&ids), stop.clone()).await);
     }
-    let work_goes_on = async |known: &Known| {
+    let assert_commands_continue = async |known: &Known| {
         let before = known.acknowledged();
         until("commands are acknowledged", async || known.acknowledged() > before + 20).await;
     };
-    work_goes_on(&known).await;
+    assert_commands_continue(&known).await;
 
     // The node that relays is killed: another one takes over, and it comes back under its old name.
     let victim = relaying(&cluster(&nodes[0]).await).unwrap();
@@ -111,7 +111,7 @@ async fn three_nodes(backend: Durable) {
     let mut again = settings(&backend, &victim);
     again.extend(["--port".to_owned(), address.port().to_string()]);
     nodes.insert(at, Process::serve(&again).await);
-    work_goes_on(&known).await;
+    assert_commands_continue(&known).await;
 
     // One is paused for longer than its leases last, and wakes up believing that it still holds them.
     let sleeper = random.usize(0..3);
@@ -120,13 +120,13 @@ async fn three_nodes(backend: Durable) {
     nodes[sleeper].signal("STOP");
     until("the sleeper's place is free", async || !names(&cluster(&nodes[witness]).await).contains(&name.to_owned()))
         .await;
-    work_goes_on(&known).await;
+    assert_commands_continue(&known).await;
     nodes[sleeper].signal("CONT");
     until("the sleeper has a place again", async || {
         names(&cluster(&nodes[witness]).await).len() == 3 && nodes[sleeper].is_ready().await
     })
     .await;
-    work_goes_on(&known).await;
+    assert_commands_continue(&known).await;
 
     stop.cancel();
     clients.join_all().await;

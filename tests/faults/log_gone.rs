@@ -135,12 +135,12 @@ async fn streams_deleted(server: NatsServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_nats_whose_streams_are_deleted_under_running_nodes_as_debian_has_it() {
+async fn the_nats_of_debian_whose_streams_are_deleted_under_running_nodes() {
     streams_deleted(NatsServer::start("")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_nats_whose_streams_are_deleted_under_running_nodes_as_it_is_now() {
+async fn the_current_nats_whose_streams_are_deleted_under_running_nodes() {
     streams_deleted(NatsServer::start_current("")).await;
 }
 

@@ -18,7 +18,7 @@ const BREAKER: &str = "ordersystem_circuit_breaker_state{breaker=\"store\"}";
 const OPEN: f64 = 2.0;
 const CLOSED: f64 = 0.0;
 
-async fn work_goes_on(known: &Known) {
+async fn assert_commands_continue(known: &Known) {
     let before = known.acknowledged();
     until("commands are acknowledged", async || known.acknowledged() > before + 20).await;
 }
@@ -34,7 +34,7 @@ async fn assert_it_tells(service: &Process) {
 
 async fn assert_it_recovers(service: &Process, known: &Known) {
     until("ready", async || service.is_ready().await).await;
-    work_goes_on(known).await;
+    assert_commands_continue(known).await;
     until("the breaker closes", async || service.metric(BREAKER).await == CLOSED).await;
 }
 
@@ -42,7 +42,7 @@ async fn through_outages(mut backend: Durable) {
     let service = Process::serve(&backend.settings()).await;
     let (known, stop) = (Known::default(), CancellationToken::new());
     let clients = load::through_all(&service, CLIENTS, &known, &stop).await;
-    work_goes_on(&known).await;
+    assert_commands_continue(&known).await;
 
     backend.broker().signal("STOP");
     let paused_at = Instant::now();

@@ -32,12 +32,12 @@ async fn place(service: &Process, known: &Known, names: impl IntoIterator<Item =
 }
 
 /// Whether it has logged this by now, including the lines from before it listened.
-fn has_said(service: &Process, words: &str) -> bool {
+fn has_logged(service: &Process, words: &str) -> bool {
     service.said().iter().any(|line| line.contains(words))
 }
 
-async fn until_said(service: &Process, words: &str) {
-    until(&format!("it says {words:?}"), async || has_said(service, words)).await;
+async fn until_logged(service: &Process, words: &str) {
+    until(&format!("it says {words:?}"), async || has_logged(service, words)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,9 +56,9 @@ async fn a_killed_node_resumes_from_the_list_in_its_folder_and_rebuilds_it_on_re
     let events = log.read_log(Position(0), Direction::Forward, 1_000).await.unwrap();
     assert_eq!(events.len(), 300);
     let service = Process::serve(&settings).await;
-    until_said(&service, "the read model resumes from its checkpoint").await;
+    until_logged(&service, "the read model resumes from its checkpoint").await;
     let at = events.last().unwrap().position;
-    assert!(has_said(&service, &at.to_string()), "{:#?}", service.said());
+    assert!(has_logged(&service, &at.to_string()), "{:#?}", service.said());
     assert_list_and_stats(&service, &known.orders()).await;
     place(&service, &known, 300..320).await;
     assert_list_and_stats(&service, &known.orders()).await;
@@ -83,7 +83,7 @@ async fn a_node_whose_redis_was_emptied_reports_it_and_serves_no_order_of_the_pr
     assert_eq!(server.cli(&["FLUSHALL"]), "OK");
 
     let service = Process::serve(&settings).await;
-    until_said(&service, "the read model does not match the log").await;
+    until_logged(&service, "the read model does not match the log").await;
     assert_eq!(listed(&service).await.len(), 0);
     let known = Known::default();
     place(&service, &known, 100..110).await;
@@ -138,7 +138,7 @@ async fn on_nats_a_killed_node_resumes_from_the_list_in_its_folder() {
     assert_list_and_stats(&service, &known.orders()).await;
     service.kill().await;
     let service = Process::serve(&settings).await;
-    until_said(&service, "the read model resumes from its checkpoint").await;
+    until_logged(&service, "the read model resumes from its checkpoint").await;
     place(&service, &known, 100..120).await;
     assert_list_and_stats(&service, &known.orders()).await;
 }

@@ -287,12 +287,12 @@ async fn nats_back_with_an_earlier_folder(server: NatsServer) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nats_back_with_an_earlier_folder_as_debian_has_it() {
+async fn the_nats_of_debian_back_with_an_earlier_folder() {
     nats_back_with_an_earlier_folder(NatsServer::start("")).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nats_back_with_an_earlier_folder_as_it_is_now() {
+async fn the_current_nats_back_with_an_earlier_folder() {
     current_program();
     nats_back_with_an_earlier_folder(NatsServer::start_current("")).await;
 }

@@ -88,17 +88,17 @@ async fn are_taken_by_all_nodes_also_after_a_restart(backend: Durable) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_redis_tokens_are_taken_by_all_nodes_also_after_a_restart() {
+async fn on_redis_tokens_are_accepted_by_all_nodes_even_after_a_restart() {
     are_taken_by_all_nodes_also_after_a_restart(Durable::redis()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn on_nats_tokens_are_taken_by_all_nodes_also_after_a_restart() {
+async fn on_nats_tokens_are_accepted_by_all_nodes_even_after_a_restart() {
     are_taken_by_all_nodes_also_after_a_restart(Durable::nats()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_folder_tokens_are_taken_after_a_restart() {
+async fn in_a_folder_tokens_are_accepted_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
     let node = Process::serve_from(folder.path()).await;
     let given = given_by(&node).await;

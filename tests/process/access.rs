@@ -47,7 +47,7 @@ async fn get(node: &Process, path: &str, key_file: Option<&str>) -> (u16, String
 }
 
 #[tokio::test]
-async fn a_made_key_is_all_that_a_caller_needs_and_the_commands_for_a_node_take_it_from_a_file() {
+async fn a_created_key_is_all_that_a_caller_needs_and_the_commands_for_a_node_read_it_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let operator = add_key(folder.path(), "ops", &["--role", "operator"]).await;
     let reader = add_key(folder.path(), "app", &["--role", "reader"]).await;

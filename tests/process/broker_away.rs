@@ -148,7 +148,7 @@ async fn events_of_a_log_in_memory_that_an_absent_bus_did_not_get_are_lost_and_r
 }
 
 #[tokio::test]
-async fn two_signals_end_a_node_at_once_also_while_its_broker_is_paused() {
+async fn two_signals_end_a_node_at_once_even_while_its_broker_is_paused() {
     let mut broker = Broker::Redis(RedisServer::start(DURABLE));
     let node = start(&broker.settings(&["--persistence", "--transport"]), &[]).await;
     node.places_an_order().await;

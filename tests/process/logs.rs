@@ -32,7 +32,7 @@ fn has_debug_lines(lines: &[String]) -> bool {
 }
 
 #[tokio::test]
-async fn an_operator_changes_the_filter_for_a_time_and_gives_it_back() {
+async fn an_operator_changes_the_filter_temporarily_and_restores_it() {
     let node = Process::start(&[]).await;
     node.until_ready().await;
     let address = node.address.to_string();

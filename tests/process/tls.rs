@@ -243,7 +243,7 @@ async fn a_client_without_a_certificate_always_reads_why_it_is_refused() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_refused_in_plain_words() {
+async fn files_that_cannot_be_used_are_refused_with_the_reason() {
     let authority = Authority::with_files();
     let [cert, key, other_key] = ["server.pem", "server.key", "client.key"].map(|file| authority.path(file));
     let write = |name: &str, text: &str| {
@@ -309,7 +309,7 @@ async fn the_probe_describes_the_error_and_accepts_a_self_signed_certificate() {
 }
 
 #[tokio::test]
-async fn the_probe_names_the_required_certificate_and_the_defect_of_its_own() {
+async fn the_probe_names_a_missing_client_certificate_and_a_defect_of_its_own() {
     let authority = Authority::with_files();
     let ca = authority.path("ca.pem");
     let mut node = authority.serve(&["--tls-client-ca", &ca]).await;
@@ -336,7 +336,7 @@ async fn the_probe_names_the_required_certificate_and_the_defect_of_its_own() {
 }
 
 #[tokio::test]
-async fn the_node_says_why_it_does_not_serve_a_client_and_that_its_certificate_has_expired() {
+async fn the_node_reports_why_it_refuses_a_client_and_that_its_certificate_has_expired() {
     let authority = Authority::new();
     let mut node = serve_with(&self_signed(&authority, "old", 2020)).await;
     let _ = health(&["--address", &node.address.to_string()]).await;

@@ -13,7 +13,7 @@ use ordersystem::proto::{
 use prost::Message as _;
 
 use super::{
-    pace::{at_rate, for_ever},
+    pace::{at_rate, without_end},
     target::{Target, framed, gzip},
 };
 use crate::client;
@@ -71,7 +71,7 @@ pub async fn almost_whole(target: Arc<Target>) {
 
 /// Holds `calls` open on each of this many connections; a refused one is opened again, at most 10 per second on each connection.
 async fn unfinished(target: Arc<Target>, connections: usize, calls: usize, body: Bytes) {
-    for_ever(connections, move |_| {
+    without_end(connections, move |_| {
         let (target, body) = (Arc::clone(&target), body.clone());
         async move {
             let connection = target.reach(WINDOW).await;
@@ -100,7 +100,7 @@ async fn unfinished(target: Arc<Target>, connections: usize, calls: usize, body:
 pub async fn unread_replies(target: Arc<Target>) {
     let command = Command::CreateOrder(large_order(1_000));
     let command = gzip(&ExecuteCommandsRequest { command: Some(command), ..Default::default() }.encode_to_vec());
-    for_ever(3, move |_| {
+    without_end(3, move |_| {
         let (target, command) = (Arc::clone(&target), command.clone());
         async move {
             let mut connection = target.reach(0).await;
@@ -129,7 +129,7 @@ pub async fn place_large_orders(target: Arc<Target>) {
 /// S3: 300 streams of those orders, none of which is read.
 pub async fn stalled_followers(target: Arc<Target>) {
     let follow = framed(0, &StreamEventsRequest { follow: true, ..Default::default() }.encode_to_vec());
-    for_ever(3, move |_| {
+    without_end(3, move |_| {
         let (target, follow) = (Arc::clone(&target), follow.clone());
         async move {
             let mut connection = target.reach(0).await;

@@ -19,7 +19,7 @@ use ordersystem::proto::catga::{
 
 use super::{
     bodies::{CREATE, STREAM_EVENTS},
-    pace::{at_rate, for_ever},
+    pace::{at_rate, without_end},
     target::{Connection, Target},
 };
 use crate::{client, overload};
@@ -67,7 +67,7 @@ pub async fn made_up_tokens(target: Arc<Target>) {
 /// S6: the maximum number of TLS connections, which send nothing, or half of the HTTP/2 preface; closed ones are reopened, at most ten per
 /// second each.
 pub async fn silent_connections(target: Arc<Target>) {
-    for_ever(100, move |number| {
+    without_end(100, move |number| {
         let target = Arc::clone(&target);
         async move { target.say_nothing(if number % 2 == 0 { b"" } else { &PREFACE[..12] }).await }
     })
@@ -76,7 +76,7 @@ pub async fn silent_connections(target: Arc<Target>) {
 
 /// S7: 300 idle connections that answer pings, with 256 descriptors; closed ones are reopened.
 pub async fn idle_connections(target: Arc<Target>) {
-    for_ever(300, move |_| {
+    without_end(300, move |_| {
         let target = Arc::clone(&target);
         async move { target.say_nothing(PREFACE).await }
     })
@@ -97,12 +97,12 @@ pub async fn overload(target: Arc<Target>) {
 
 /// Keeps one call open on each of this many connections.
 async fn callers(target: Arc<Target>, connections: usize, each: usize, path: &'static str, body: Bytes) {
-    for_ever(connections, move |_| {
+    without_end(connections, move |_| {
         let (target, body) = (Arc::clone(&target), body.clone());
         async move {
             let connection = target.reach(WINDOW).await;
             let until_closed = connection.clone();
-            let calls = for_ever(each, move |_| {
+            let calls = without_end(each, move |_| {
                 let (mut connection, body) = (connection.clone(), body.clone());
                 async move { connection.throw(path, false, body).await }
             });

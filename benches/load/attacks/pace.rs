@@ -33,7 +33,7 @@ where
 }
 
 /// Runs `attackers` concurrently; one that has ended restarts after a tenth of a second.
-pub async fn for_ever<F>(attackers: usize, attack: impl Fn(usize) -> F)
+pub async fn without_end<F>(attackers: usize, attack: impl Fn(usize) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {

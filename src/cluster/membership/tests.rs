@@ -120,7 +120,7 @@ async fn mark_ahead(checkpoints: &MemoryCheckpointStore, worker: u8, by_ms: i64)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_number_whose_mark_lies_ahead_of_the_clock_is_skipped() {
+async fn a_worker_number_whose_mark_is_ahead_of_the_clock_is_skipped() {
     let (leases, checkpoints) = stores();
     mark_ahead(&checkpoints, 7, DAY_MS).await;
     mark_ahead(&checkpoints, 8, 60_000).await;

@@ -176,7 +176,7 @@ fn forged_tokens_and_tokens_for_others_are_refused() {
 }
 
 #[test]
-fn a_token_ends_after_its_leeway_also_when_it_is_remembered() {
+fn a_token_ends_after_its_leeway_even_when_it_is_cached() {
     let issuer = Issuer::new();
     let tokens = tokens(&issuer, "leeway_seconds = 2");
     let of = |exp| issuer.token(&json!({ "alg": "EdDSA" }), &with(claims(), "exp", json!(exp)));
@@ -190,7 +190,7 @@ fn a_token_ends_after_its_leeway_also_when_it_is_remembered() {
 }
 
 #[test]
-fn a_token_lasts_no_longer_than_is_accepted_whenever_it_is_used() {
+fn a_token_lasts_no_longer_than_allowed_whenever_it_is_used() {
     let issuer = Issuer::new();
     let of = |issued: Value, end: u64| {
         let claims = with(with(claims(), "iat", issued), "exp", json!(end));

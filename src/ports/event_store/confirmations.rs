@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_reply_proves_nothing_to_callers_after_its_request_was_sent() {
+    async fn a_reply_proves_nothing_to_callers_that_came_after_its_request() {
         let confirmations = Confirmations::<u64, String>::new(PACE);
         let begun = confirmations.begin();
         let waiter = confirmations.begin();

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_message_that_becomes_a_dead_letter_is_not_redelivered_meanwhile() {
+    async fn a_message_is_not_redelivered_while_it_becomes_a_dead_letter() {
         let buffer = filled([message(1, "a")]);
         let delivery = buffer.next_batch(1).await.unwrap().remove(0);
         tokio::time::sleep(ACK_WAIT - Duration::from_secs(1)).await;

@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refusals_that_anyone_can_cause_have_a_line_at_once_and_then_a_number() {
+    async fn refusals_that_anyone_can_cause_are_logged_at_once_and_then_counted() {
         let lines = Lines::default();
         let writer = lines.clone();
         let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();

@@ -413,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_and_what_tells_how_the_node_is_are_always_let_in() {
+    fn streams_and_reports_on_the_node_are_always_admitted() {
         for (path, class) in [
             ("/catga.orders.v1.OrderCommandService/CreateOrder", Some(Class::Command)),
             ("/catga.orders.v1.OrderCommandService/ExecuteCommands", None),

@@ -175,7 +175,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_of_a_damaged_message_is_the_same_or_left_to_the_generated_decoder(
+        fn a_damaged_message_is_read_the_same_or_left_to_the_generated_decoder(
             request in requests(),
             place: prop::sample::Index,
             byte: u8,

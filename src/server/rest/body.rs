@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_known_in_any_case_and_only_in_utf_8() {
+    fn json_is_recognised_in_any_case_and_only_in_utf_8() {
         for text in [
             "application/json",
             "Application/JSON",

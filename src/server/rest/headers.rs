@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn the_names_that_are_made_once_are_those_of_their_fields() {
+    fn the_names_that_are_built_once_are_those_of_their_fields() {
         let names =
             [(Field::RequestId, IDEMPOTENCY_KEY), (Field::Actor, ACTOR), (Field::ConsistencyToken, CONSISTENCY_TOKEN)];
         for (field, name) in names {

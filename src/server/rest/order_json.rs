@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn an_order_has_its_fields_in_their_order_and_texts_their_escapes() {
+    fn the_fields_of_an_order_keep_their_order_and_texts_are_escaped() {
         let expected = concat!(
             r#"{"orderId":"7","customerId":"a \"b\" \\c/ é"#,
             "\u{2028}",
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn later_steps_are_added_and_what_was_left_out_is_not() {
+    fn later_steps_are_added_and_absent_parts_are_not() {
         let at = Timestamp::from_micros(0);
         let payment = Payment { method: text("card"), reference: Some(text("r-1")), at };
         let shipment = Shipment { tracking_number: text("t-1"), carrier: None, at };

@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn other_tasks_have_their_turns_while_a_page_is_made() {
+    async fn other_tasks_run_while_a_page_is_made() {
         let store = log_of(400, 40).await;
         let turns = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&turns);

@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn every_parameter_is_known_given_once_and_well_formed() {
+    fn every_parameter_must_be_known_unique_and_well_formed() {
         let (query, wrong) = read("status=1%202+3&pageToken=%C3%A9");
         let found = (query.get(Field::Status), query.get(Field::PageToken), wrong.len());
         assert_eq!(found, (Some("1 2 3"), Some("é"), 0));

@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_not_well_formed_has_some_parts_and_an_end() {
+    fn malformed_text_has_a_bounded_number_of_parts() {
         for text in ["[", "{\"a", "[\"\\", "[\"é\\é", "[[[", "{\"a\":[}", "[é"] {
             assert!(Parts::of(text).count() < text.len() + 1, "{text}");
         }

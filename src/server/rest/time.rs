@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_shown_as_short_as_it_is_exact() {
+    fn a_time_is_as_short_as_its_precision_allows() {
         assert_eq!(show(0), "1970-01-01T00:00:00Z");
         assert_eq!(show(1_736_937_000_000_000), "2025-01-15T10:30:00Z");
         assert_eq!(show(1_736_937_000_250_000), "2025-01-15T10:30:00.250Z");

@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_others_and_probes_have_lines_of_three_levels() {
+    async fn errors_other_calls_and_probes_are_logged_at_three_levels() {
         let error = "WARN access: call method=\"GET\" path=\"/stats\" status=404";
         let good = "INFO access: call method=\"GET\" path=\"/orders/{id}\" status=200";
         let gone = "INFO access: call method=\"GET\" path=\"/events\" status=499";

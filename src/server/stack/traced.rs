@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_contexts_are_none_and_two_states_are_one() {
+    fn two_contexts_are_ignored_and_two_states_are_joined() {
         let mut headers = HeaderMap::new();
         let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
         headers.append("traceparent", HeaderValue::from_static(parent));

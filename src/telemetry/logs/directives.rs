@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_level_is_that_of_the_service_and_the_rest_is_quiet_unless_it_is_named() {
+    fn a_level_applies_to_the_service_and_the_rest_is_quiet_unless_named() {
         assert_eq!(passing("debug"), ["ordersystem debug", "ordersystem warn", "audit info", "h2 error"]);
         assert_eq!(passing("info"), ["ordersystem warn", "audit info", "h2 error"]);
         assert_eq!(passing("h2=warn,warn"), ["ordersystem warn", "h2 warn", "h2 error"]);

@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_filter_for_a_time_is_followed_by_the_configured_one() {
+    async fn a_temporary_filter_is_followed_by_the_configured_one() {
         let (layer, levels) = LogLevels::new("info").unwrap();
         let _guard = set_default(Registry::default().with(layer));
         assert!(!is_debugged());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_end_of_a_time_does_not_end_what_was_set_since() {
+    async fn the_end_of_a_temporary_filter_does_not_undo_a_later_one() {
         let (layer, levels) = LogLevels::new("info").unwrap();
         let _guard = set_default(Registry::default().with(layer));
         levels.set("warn", Some(Duration::from_secs(60))).unwrap();

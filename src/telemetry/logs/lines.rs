@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_within_a_call_has_what_is_known_of_it() {
+    fn a_line_within_a_call_has_the_known_fields_of_the_call() {
         let text = logged(LogFormat::Text, false, log_in_a_call);
         let lines: Vec<_> = text.lines().map(|line| line.split_once("tests: ").unwrap().1).collect();
         let known = format!("trace_id={TRACE}");
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_call_and_its_caller_can_forge_nothing_else_of_the_line() {
+    fn the_id_of_a_call_and_its_caller_can_forge_no_other_field() {
         let (id, caller) = ("a\"},{\\b", "shop\" order_id=7 \"x");
         let log = || {
             call::Served::of(CallId::Given(HeaderValue::from_static(id))).step(|| {

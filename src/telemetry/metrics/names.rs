@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_conventions_and_none_is_there_twice() {
+    fn names_follow_the_conventions_and_are_unique() {
         let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
         for metric in METRICS {
             assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{}", metric.name);

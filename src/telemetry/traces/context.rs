@@ -72,7 +72,7 @@ mod tests {
     const SPAN: &str = "b7ad6b7169203331";
 
     #[test]
-    fn what_is_parsed_is_formatted_again_with_no_flag_but_sampled() {
+    fn a_context_round_trips_with_no_flag_but_sampled() {
         for (version, flags, kept) in [("00", "01", "01"), ("00", "00", "00"), ("00", "ff", "01"), ("cc", "02", "00")] {
             let context = parse(&format!("{version}-{TRACE}-{SPAN}-{flags}"), None).unwrap();
             assert_eq!(Traceparent::of(&context).as_str(), format!("00-{TRACE}-{SPAN}-{kept}"));
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_that_is_not_recorded_has_a_valid_context_of_its_own() {
+    fn an_unrecorded_trace_has_a_valid_context() {
         let [first, second] = [(); 2].map(|()| unrecorded());
         assert!(first.is_valid() && !first.is_sampled());
         assert_ne!(first.trace_id(), second.trace_id());
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_context_is_none() {
+    fn an_invalid_context_is_ignored() {
         let zeros = "0".repeat(32);
         for invalid in [
             "",
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn an_invalid_state_is_dropped_alone() {
+    fn an_invalid_state_is_dropped_without_its_context() {
         let parent = format!("00-{TRACE}-{SPAN}-01");
         assert_eq!(parse(&parent, Some("a=1,b=2")).unwrap().trace_state().header(), "a=1,b=2");
         assert_eq!(parse(&parent, Some("no member")).unwrap().trace_state().header(), "");

@@ -112,7 +112,7 @@ async fn a_folder_in_use_is_refused_with_the_number_of_the_process() {
 }
 
 #[tokio::test]
-async fn a_folder_is_made_and_a_synced_one_says_that_it_survives_the_machine() {
+async fn a_folder_is_created_and_a_synced_one_reports_that_it_survives_the_machine() {
     // Not in the folder for temporary files, which may be in memory.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let store = open(&folder.path().join("a/b"));
@@ -122,7 +122,7 @@ async fn a_folder_is_made_and_a_synced_one_says_that_it_survives_the_machine() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn a_folder_that_cannot_be_created_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "no folder").unwrap();
@@ -170,7 +170,7 @@ fn file_of_version_1(dir: &Path) {
 }
 
 #[tokio::test]
-async fn a_file_of_version_1_keeps_its_read_model_and_where_that_is() {
+async fn a_file_of_version_1_keeps_its_read_model_and_the_checkpoint_of_it() {
     let folder = tempfile::tempdir().unwrap();
     file_of_version_1(folder.path());
     let database = Database::open(folder.path()).unwrap();

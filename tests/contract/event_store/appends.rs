@@ -91,7 +91,7 @@ fn an_expectation_that_fails_names_the_actual_revision_and_writes_nothing() {
 }
 
 #[test]
-fn the_events_of_a_commit_stand_together_in_the_log() {
+fn the_events_of_a_commit_are_adjacent_in_the_log() {
     race_on_each(BACKENDS, |store| async move {
         append_each(&store, 1, &["a"]).await;
         let appended = store.append(commit(2, ExpectedRevision::Any, &["b", "c", "d"])).await.unwrap();
@@ -160,7 +160,7 @@ fn streams_do_not_touch_each_other() {
 }
 
 #[test]
-fn a_store_says_that_it_is_well_and_which_log_it_is() {
+fn a_store_reports_that_it_is_healthy_and_which_log_it_is() {
     race_on_each(BACKENDS, |store| async move {
         store.check().await.unwrap();
         assert_ne!(store.log_id().unwrap().0, 0);

@@ -112,7 +112,7 @@ fn positions_grow_in_commit_order() {
 }
 
 #[test]
-fn a_read_stops_at_the_most_events() {
+fn a_read_stops_at_the_maximum_number_of_events() {
     race_on_each(BACKENDS, |store| async move {
         let texts: Vec<_> = (0..100).map(|index| index.to_string()).collect();
         let texts: Vec<_> = texts.iter().map(String::as_str).collect();
@@ -135,7 +135,7 @@ fn a_read_stops_at_the_most_events() {
 }
 
 #[test]
-fn a_read_stops_at_the_most_bytes() {
+fn a_read_stops_at_the_maximum_number_of_bytes() {
     race_on_each(BACKENDS, |store| async move {
         let size = 512 * 1024;
         let large = Bytes::from(vec![7; size]);

@@ -159,7 +159,7 @@ async fn streams_and_messages_are_as_documented() {
 }
 
 #[tokio::test]
-async fn an_append_to_an_order_that_the_store_knows_is_one_message() {
+async fn an_append_to_an_order_that_the_store_has_read_is_one_message() {
     let nats = shared().connect_to(&crate::nats_server::fresh_prefix()).await;
     let store = NatsEventStore::new(nats.clone());
     store.until_verified().await.unwrap();
@@ -179,7 +179,7 @@ async fn an_append_to_an_order_that_the_store_knows_is_one_message() {
 }
 
 #[test]
-fn the_current_server_is_of_another_line_than_debians() {
+fn the_current_server_is_of_another_release_line_than_that_of_debian() {
     let server = NatsServer::start_current("");
     let log = std::fs::read_to_string(server.folder.path().join("nats.log")).unwrap();
     let version = log.lines().find_map(|line| line.split_once("Version:")).unwrap().1.trim();

@@ -13,7 +13,7 @@ fn of_another_log(position: u64) -> LogCheckpoint {
 }
 
 #[test]
-fn it_takes_changes_of_one_log_only() {
+fn it_accepts_changes_of_one_log_only() {
     on_each(BACKENDS, |model| async move {
         model.apply(vec![insert(1, 10)], at(5)).await.unwrap();
         let before = whole(&model).await;
@@ -86,7 +86,7 @@ fn a_rebuild_that_is_behind_is_not_promoted_and_may_catch_up() {
 }
 
 #[test]
-fn a_rebuild_holds_to_the_same_rules_as_the_one_that_serves() {
+fn a_rebuild_has_the_same_rules_as_the_read_model_that_is_served() {
     on_each(BACKENDS, |model| async move {
         let rebuild = model.begin_rebuild().await.unwrap();
         rebuild.apply(vec![insert(5, 50), insert(3, 30)], at(2)).await.unwrap();
@@ -105,7 +105,7 @@ fn a_rebuild_holds_to_the_same_rules_as_the_one_that_serves() {
 }
 
 #[test]
-fn a_rebuild_that_has_ended_changes_nothing_more() {
+fn a_rebuild_that_has_ended_changes_nothing() {
     on_each(BACKENDS, |model| async move {
         model.apply(vec![insert(1, 10)], at(1)).await.unwrap();
         let overtaken = model.begin_rebuild().await.unwrap();

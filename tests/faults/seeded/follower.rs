@@ -82,7 +82,7 @@ impl Follow {
             };
             if let Err(status) = ended {
                 self.note_if_wrong(&status, at, sent_at);
-                self.start_again_if_told(&status);
+                self.restart_if_refused(&status);
             }
             self.resumed += 1;
             tokio::time::sleep(Duration::from_millis(100)).await;
@@ -104,7 +104,7 @@ impl Follow {
     }
 
     /// As it is told to: the checker decides whether that was justified.
-    fn start_again_if_told(&mut self, status: &GrpcStatus) {
+    fn restart_if_refused(&mut self, status: &GrpcStatus) {
         let is_told = match reason(status).as_deref() {
             Some("CURSOR_OF_ANOTHER_LOG") => true,
             Some("ORDER_NOT_FOUND") => matches!(self.what, Follows::Order(_)),

@@ -111,7 +111,7 @@ impl Run {
         self.settle().await;
         self.until_ready("at the end").await;
         drop(watches);
-        self.what_is_left(followers).await
+        self.final_history(followers).await
     }
 
     /// Records each change of the primary, including those that no fault has caused, until the set is dropped.
@@ -257,7 +257,7 @@ impl Run {
     }
 
     /// The state of nodes, followers and the bus when all is quiet; then the log itself, and its audit.
-    async fn what_is_left(&mut self, followers: Vec<Follower>) -> History {
+    async fn final_history(&mut self, followers: Vec<Follower>) -> History {
         let mut history = History::default();
         for node in 0..self.nodes.len() {
             let mut read = None;

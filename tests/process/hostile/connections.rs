@@ -67,7 +67,7 @@ async fn a_connection_that_never_sends_a_request_is_closed_in_plaintext_and_over
 }
 
 #[tokio::test]
-async fn the_protocol_agreed_in_the_handshake_is_the_one_spoken() {
+async fn the_protocol_agreed_in_the_handshake_is_the_one_used() {
     let authority = Authority::with_files();
     let process = authority.serve(&[]).await;
     let mut stream = secure(&process, &authority, b"h2").await;

@@ -73,7 +73,7 @@ async fn the_configuration_may_make_everyone_an_operator() {
 }
 
 #[tokio::test]
-async fn over_tls_browsers_get_the_header_to_stay_with_it() {
+async fn over_tls_browsers_get_the_header_that_keeps_them_on_it() {
     let authority = Authority::with_files();
     let process = authority.serve(&[]).await;
     let resolve = format!("localhost:{}:127.0.0.1", process.address.port());
