@@ -119,7 +119,7 @@ func TestAnOrderErrorStandsForTheErrorThatGRPCGave(t *testing.T) {
 	}
 }
 
-func TestWhatMayBeRetriedIsUnavailableOrSaysWhen(t *testing.T) {
+func TestRetryableErrorsAreUnavailableOrHaveADelay(t *testing.T) {
 	var now time.Duration
 	for _, c := range []struct {
 		err  ordersystem.OrderError

@@ -63,7 +63,7 @@ func take[M ordersystem.HistoryMessage](t *testing.T, follow *ordersystem.Follow
 
 func following() *ordersv1.StreamEventsRequest { return &ordersv1.StreamEventsRequest{Follow: true} }
 
-func TestEventsGoOnAfterTheLastCursorWhateverMessageItCameWith(t *testing.T) {
+func TestEventsContinueAfterTheLastCursorWhateverMessageItCameWith(t *testing.T) {
 	f := serve(t, broken(event("a")), broken(heartbeat("b")), broken(caughtUp("c")), broken(), []any{event("d")})
 	request := &ordersv1.StreamEventsRequest{Start: ordersv1.StreamStart_STREAM_START_LATEST, CustomerIds: []string{"c"}, Follow: true}
 	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), request)
@@ -96,7 +96,7 @@ func TestCaughtUpComesOnce(t *testing.T) {
 	}
 }
 
-func TestTheHistoryOfAnOrderGoesOnAfterItsLastRevision(t *testing.T) {
+func TestTheHistoryOfAnOrderContinuesAfterItsLastRevision(t *testing.T) {
 	f := serve(t, broken(step(3), step(4), after(4)), broken(after(4)), []any{step(5), end{}})
 	request := &ordersv1.StreamOrderHistoryRequest{OrderId: "1", FromRevision: 3, Follow: true}
 	follow := ordersystem.FollowOrder(tenSeconds(t), f.history(t), request)
@@ -115,7 +115,7 @@ func TestTheHistoryOfAnOrderGoesOnAfterItsLastRevision(t *testing.T) {
 	}
 }
 
-func TestWhatARetryDoesNotMendIsReturned(t *testing.T) {
+func TestAnErrorThatARetryDoesNotFixIsReturned(t *testing.T) {
 	f := serve(t, broken(event("a")), []any{fail(codes.InvalidArgument, info("CURSOR_OF_ANOTHER_LOG"))}, []any{event("b")})
 	follow := ordersystem.FollowEvents(tenSeconds(t), f.history(t), following())
 	take(t, follow, "a")
@@ -185,7 +185,7 @@ func TestItGivesUpWithTheLastErrorWhenNothingComesForTooLong(t *testing.T) {
 	}
 }
 
-func TestAMessageEndsTheTimeOfFailing(t *testing.T) {
+func TestAMessageEndsThePeriodOfFailures(t *testing.T) {
 	// All delays together exceed the allowed time of failure, and each is much shorter.
 	down := fail(codes.Unavailable, retryInfo(3*time.Second))
 	f := serve(t, []any{event("a"), down}, []any{event("b"), down}, []any{event("c"), down}, []any{event("d")})

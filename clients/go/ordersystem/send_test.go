@@ -97,7 +97,7 @@ func TestSendRetriesWithOneRequestID(t *testing.T) {
 	}
 }
 
-func TestSendFillsInAnotherIDForAnotherCommandAndKeepsOneThatIsThere(t *testing.T) {
+func TestSendFillsInAnotherIDForAnotherCommandAndKeepsAGivenOne(t *testing.T) {
 	f := serve(t, paid, paid, paid)
 	orders := f.orders(t)
 	for _, command := range []*ordersv1.PayOrderRequest{{}, {}, {RequestId: "mine"}} {
@@ -121,7 +121,7 @@ func TestSendWaitsAsLongAsTheServiceAsksFor(t *testing.T) {
 	}
 }
 
-func TestSendDoesNotRetryWhatARetryDoesNotMend(t *testing.T) {
+func TestSendDoesNotRetryErrorsThatARetryDoesNotFix(t *testing.T) {
 	for _, refusal := range []failure{
 		fail(codes.ResourceExhausted, info("MESSAGE_TOO_LARGE")),
 		fail(codes.FailedPrecondition, info("ILLEGAL_TRANSITION")),
@@ -135,7 +135,7 @@ func TestSendDoesNotRetryWhatARetryDoesNotMend(t *testing.T) {
 	}
 }
 
-func TestSendTakesAsManyAnswersAsAllowedAndABrokenConnectionIsNone(t *testing.T) {
+func TestSendAcceptsAsManyAnswersAsAllowedAndABrokenConnectionIsNotOne(t *testing.T) {
 	f := serve(t, unavailable, unavailable, shuttingDown, unavailable, overloaded, paid)
 	_, err := ordersystem.Send(t.Context(), f.orders(t).PayOrder, &ordersv1.PayOrderRequest{}, ordersystem.WithAttempts(2))
 	wantReason(t, err, "OVERLOADED")

@@ -22,7 +22,7 @@ var (
 	printed = regexp.MustCompile(`(?m)^\s*fmt\.Println\(.*\)\s+// (.*)$`)
 )
 
-func TestTheBlocksOfTheREADMERunOneAfterTheOtherAndPrintWhatTheySay(t *testing.T) {
+func TestTheBlocksOfTheREADMERunOneAfterTheOtherAndPrintWhatTheyShow(t *testing.T) {
 	certificates := newCertificates(t)
 	plain := startServer(t, "readme")
 	secure := startTLSServer(t, certificates, "readme-tls", "--tls-client-ca", certificates.path("ca.pem"))
@@ -63,7 +63,7 @@ func TestTheBlocksOfTheREADMERunOneAfterTheOtherAndPrintWhatTheySay(t *testing.T
 	}
 }
 
-func TestTheExampleGoesOnOverARestartOfTheServer(t *testing.T) {
+func TestTheExampleContinuesAfterARestartOfTheServer(t *testing.T) {
 	server := startServer(t, "example")
 	example := exec.Command(build(t, "../example"), server.address)
 	stdin, err := example.StdinPipe()

@@ -87,7 +87,7 @@ def test_send_waits_as_long_as_the_service_asks_for_and_lets_other_tasks_run() -
     assert fake.times[1] - fake.times[0] >= 0.3
 
 
-def test_send_raises_what_a_retry_does_not_mend() -> None:
+def test_send_raises_errors_that_a_retry_does_not_fix() -> None:
     async def test(_: FakeServer, channel: grpc.aio.Channel) -> None:
         with pytest.raises(OrderError) as caught:
             await aio.send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest())
@@ -96,7 +96,7 @@ def test_send_raises_what_a_retry_does_not_mend() -> None:
     assert len(with_fake([ILLEGAL, PAID], test).requests) == 1
 
 
-def test_send_takes_as_many_answers_as_allowed() -> None:
+def test_send_accepts_as_many_answers_as_allowed() -> None:
     async def test(_: FakeServer, channel: grpc.aio.Channel) -> None:
         with pytest.raises(OrderError):
             await aio.send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest(), attempts=2)
@@ -172,7 +172,7 @@ def test_the_history_of_an_order_is_resumed_after_its_last_revision() -> None:
     assert [asked.from_revision for asked in fake.requests] == [3, 5]
 
 
-def test_a_follow_raises_what_a_retry_does_not_mend() -> None:
+def test_a_follow_raises_errors_that_a_retry_does_not_fix() -> None:
     lost = Failure(grpc.StatusCode.INVALID_ARGUMENT, info("CURSOR_OF_ANOTHER_LOG"))
 
     async def test(_: FakeServer, channel: grpc.aio.Channel) -> None:

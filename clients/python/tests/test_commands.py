@@ -59,7 +59,7 @@ def test_send_retries_with_one_request_id() -> None:
     assert [request.request_id for request in fake.requests] == [command.request_id] * 3
 
 
-def test_send_fills_in_another_id_for_another_command_and_keeps_one_that_is_there() -> None:
+def test_send_fills_in_another_id_for_another_command_and_keeps_a_given_one() -> None:
     with FakeServer([PAID] * 3) as fake, connect(fake.address) as channel:
         for command in (PayOrderRequest(), PayOrderRequest(), PayOrderRequest(request_id="mine")):
             send(OrderCommandServiceStub(channel).PayOrder, command)
@@ -75,7 +75,7 @@ def test_send_waits_as_long_as_the_service_asks_for() -> None:
 
 
 @pytest.mark.parametrize(("failure", "reason"), [(TOO_LARGE, "MESSAGE_TOO_LARGE"), (ILLEGAL, "ILLEGAL_TRANSITION")])
-def test_send_does_not_retry_what_a_retry_does_not_mend(failure: Failure, reason: str) -> None:
+def test_send_does_not_retry_errors_that_a_retry_does_not_fix(failure: Failure, reason: str) -> None:
     with FakeServer([failure, PAID]) as fake, connect(fake.address) as channel:
         with pytest.raises(grpc.RpcError) as caught:
             send(OrderCommandServiceStub(channel).PayOrder, PayOrderRequest())
@@ -83,7 +83,7 @@ def test_send_does_not_retry_what_a_retry_does_not_mend(failure: Failure, reason
     assert len(fake.requests) == 1
 
 
-def test_send_takes_as_many_answers_as_allowed_and_a_broken_connection_is_none() -> None:
+def test_send_accepts_as_many_answers_as_allowed_and_a_broken_connection_is_not_one() -> None:
     script = [UNAVAILABLE, UNAVAILABLE, SHUTTING_DOWN, UNAVAILABLE, OVERLOADED, PAID]
     with FakeServer(script) as fake, connect(fake.address) as channel:
         with pytest.raises(OrderError) as caught:

@@ -65,7 +65,7 @@ def test_damaged_details_leave_the_code_and_the_message() -> None:
     assert OrderError.of_status(status) == OrderError(grpc.StatusCode.INVALID_ARGUMENT, "m")
 
 
-def test_what_may_be_retried_is_unavailable_or_says_when() -> None:
+def test_retryable_errors_are_unavailable_or_have_a_delay() -> None:
     assert OrderError(grpc.StatusCode.UNAVAILABLE, "").is_retryable
     assert OrderError(grpc.StatusCode.ABORTED, "", retry_delay_seconds=0.0).is_retryable
     assert not OrderError(grpc.StatusCode.RESOURCE_EXHAUSTED, "").is_retryable

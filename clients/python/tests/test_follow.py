@@ -45,7 +45,7 @@ def step(revision: int) -> StreamOrderHistoryResponse:
     return StreamOrderHistoryResponse(cursor=f"c{revision}", event=OrderEvent(revision=revision))
 
 
-def test_events_go_on_after_the_last_cursor_whatever_message_it_came_with() -> None:
+def test_events_continue_after_the_last_cursor_whatever_message_it_came_with() -> None:
     script = [
         [event("a"), UNAVAILABLE],
         [heartbeat("b"), UNAVAILABLE],
@@ -73,7 +73,7 @@ def test_caught_up_comes_once() -> None:
     assert [asked.cursor for asked in fake.requests] == ["", "a", "c"]
 
 
-def test_the_history_of_an_order_goes_on_after_its_last_revision() -> None:
+def test_the_history_of_an_order_continues_after_its_last_revision() -> None:
     up = StreamOrderHistoryResponse(cursor="x", caught_up=CaughtUp(revision=4))
     script = [[step(3), step(4), up, UNAVAILABLE], [up, UNAVAILABLE], [step(5)]]
     request = StreamOrderHistoryRequest(order_id="1", from_revision=3, follow=True)
@@ -85,7 +85,7 @@ def test_the_history_of_an_order_goes_on_after_its_last_revision() -> None:
     assert request.from_revision == 3
 
 
-def test_what_a_retry_does_not_mend_is_raised() -> None:
+def test_an_error_that_a_retry_does_not_fix_is_raised() -> None:
     lost = Failure(grpc.StatusCode.INVALID_ARGUMENT, info("CURSOR_OF_ANOTHER_LOG"))
     with FakeServer([[event("a"), UNAVAILABLE], [lost]]) as fake, connect(fake.address) as channel:
         follow = follow_events(OrderHistoryServiceStub(channel), StreamEventsRequest(follow=True))
@@ -114,7 +114,7 @@ def test_it_gives_up_with_the_last_error_when_nothing_comes_for_too_long() -> No
     assert 2 <= len(fake.requests) < 10
 
 
-def test_a_message_ends_the_time_of_failing() -> None:
+def test_a_message_ends_the_period_of_failures() -> None:
     # All delays together exceed the allowed time of failure, and each is much shorter.
     later = Failure(grpc.StatusCode.UNAVAILABLE, retry_info(3_000))
     with FakeServer([*[[event("a"), later]] * 3, [event("b")]]) as fake, connect(fake.address) as channel:

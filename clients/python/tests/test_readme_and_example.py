@@ -31,7 +31,7 @@ def secure(tmp_path: Path, redis: Redis | None, monkeypatch: pytest.MonkeyPatch)
     server.kill()
 
 
-def test_the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_say(server: Server, secure: Server) -> None:
+def test_the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_show(server: Server, secure: Server) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (CLIENT / "README.md").read_text(), re.S | re.M)
     assert len(blocks) > 5
     names: dict[str, object] = {}
@@ -44,7 +44,7 @@ def test_the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_sa
         assert printed.getvalue().splitlines() == expected, block
 
 
-def test_the_example_goes_on_over_a_restart_of_the_server(server: Server) -> None:
+def test_the_example_continues_after_a_restart_of_the_server(server: Server) -> None:
     command = [sys.executable, str(CLIENT / "example.py"), server.address]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as example:
         assert example.stdin and example.stdout

@@ -154,7 +154,7 @@ test("what the channel retries is what the service config of all clients says, a
   ]);
 });
 
-test("send fills in another id for another command and keeps one that is there", () =>
+test("send fills in another id for another command and keeps a given one", () =>
   FakeServer.run([PAID, PAID, PAID, PAID], async ({ commands, requests }) => {
     const kept = { ...PAY, requestId: "" };
     for (const command of [{ ...PAY }, kept, kept, { requestId: "mine" }]) {
@@ -175,7 +175,7 @@ test("send waits as long as the service asks for", () =>
   }));
 
 for (const reason of ["MESSAGE_TOO_LARGE", "ILLEGAL_TRANSITION"]) {
-  test(`send does not retry what a retry does not mend: ${reason}`, () =>
+  test(`send does not retry errors that a retry does not fix: ${reason}`, () =>
     FakeServer.run([new Failure(Code.FailedPrecondition, [info(reason)]), PAID], async ({ commands, requests }) => {
       assert.equal((await failureOf(send(commands.payOrder, { ...PAY }))).reason, reason);
       assert.equal(requests.length, 1);

@@ -91,7 +91,7 @@ test("details that are damaged as a whole are a DataLoss, which Connect makes of
   assert(!view.isRetryable);
 });
 
-test("what may be retried is unavailable or says when", async () => {
+test("retryable errors are unavailable or have a delay", async () => {
   assert((await seen(new Failure(Code.Unavailable))).isRetryable);
   assert((await seen(new Failure(Code.Aborted, [retryInfo(0)]))).isRetryable);
   assert(!(await seen(new Failure(Code.ResourceExhausted))).isRetryable);

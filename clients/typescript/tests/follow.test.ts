@@ -117,7 +117,7 @@ test("the history of an order continues after its last revision", () => {
   });
 });
 
-test("what a retry does not mend is thrown, and ends it", () => {
+test("an error that a retry does not fix is thrown, and ends it", () => {
   const lost = new Failure(Code.InvalidArgument, [info("CURSOR_OF_ANOTHER_LOG")]);
   return FakeServer.run([[event("a"), UNAVAILABLE], [lost]], async ({ history }) => {
     const { signal } = new AbortController();
@@ -146,7 +146,7 @@ test("it gives up with the last error when nothing comes for too long", () =>
     assert(requests.length >= 2 && requests.length < 10, `${requests.length} attempts`);
   }));
 
-test("a message ends the time of failing", () => {
+test("a message ends the period of failures", () => {
   // All delays together exceed the allowed time of failure, and each is much shorter.
   const later = new Failure(Code.Unavailable, [retryInfo(3_000)]);
   return FakeServer.run([...Array(3).fill([event("a"), later]), [event("b")]], async ({ history }) => {

@@ -26,7 +26,7 @@ after(async () => {
   folder.remove();
 });
 
-test("the blocks of the README are typed well, run one after the other and print what they say", () => {
+test("the blocks of the README are typed well, run one after the other and print what they show", () => {
   const readme = readFileSync(join(CLIENT, "README.md"), "utf8");
   const blocks = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, code]) => code ?? "");
   assert(blocks.length > 6);

@@ -70,7 +70,7 @@ async fn a_query_without_an_answer_ends_when_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_query_gives_up_with_what_it_knows_when_a_wait_would_pass_its_time() {
+async fn a_query_gives_up_with_its_last_error_when_a_wait_would_pass_its_time() {
     // The waits before the second, third and fourth attempt are 560 ms in all at the least. On a busy machine an attempt may be under way
     // when the time is up, though not in every round.
     for _ in 0..10 {
@@ -113,6 +113,6 @@ async fn a_connection_that_breaks_or_cannot_be_opened_is_unavailable() {
 }
 
 #[tokio::test]
-async fn an_address_that_is_none_is_refused() {
+async fn an_invalid_address_is_refused() {
     assert!(connect("not an address").is_err());
 }

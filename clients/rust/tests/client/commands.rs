@@ -74,7 +74,7 @@ async fn send_retries_with_one_request_id() {
 }
 
 #[tokio::test]
-async fn send_fills_in_another_id_for_another_command_and_keeps_one_that_is_there() {
+async fn send_fills_in_another_id_for_another_command_and_keeps_a_given_one() {
     let fake = FakeServer::start([reply(&paid()), reply(&paid()), reply(&paid())]).await;
     let commands = commands(&fake);
     for request_id in ["", "", "mine"] {
@@ -88,7 +88,7 @@ async fn send_fills_in_another_id_for_another_command_and_keeps_one_that_is_ther
 }
 
 #[tokio::test]
-async fn send_goes_on_after_a_connection_that_broke_whatever_the_library_calls_it() {
+async fn send_continues_after_a_connection_that_broke_whatever_the_library_reports() {
     let broken = [nothing().reset(), nothing().hang_up(), reply(&paid()).hang_up()];
     let fake = FakeServer::start(broken.into_iter().chain([reply(&paid())])).await;
     assert_eq!(pay(&fake, SendOptions::default()).await.unwrap(), paid());
@@ -103,7 +103,7 @@ async fn send_waits_as_long_as_the_service_asks_for() {
 }
 
 #[tokio::test]
-async fn send_does_not_retry_what_a_retry_does_not_mend() {
+async fn send_does_not_retry_errors_that_a_retry_does_not_fix() {
     for (code, reason) in
         [(Code::ResourceExhausted, "MESSAGE_TOO_LARGE"), (Code::FailedPrecondition, "ILLEGAL_TRANSITION")]
     {
@@ -114,7 +114,7 @@ async fn send_does_not_retry_what_a_retry_does_not_mend() {
 }
 
 #[tokio::test]
-async fn send_takes_as_many_answers_as_allowed_and_a_broken_connection_is_none() {
+async fn send_accepts_as_many_answers_as_allowed_and_a_broken_connection_is_not_one() {
     let script = [unavailable(), nothing().reset(), shutting_down(), unavailable(), overloaded(), reply(&paid())];
     let fake = FakeServer::start(script).await;
     let options = SendOptions { attempts: NonZeroU32::new(2), ..SendOptions::default() };
@@ -187,7 +187,7 @@ async fn a_send_that_is_not_answered_ends_with_the_time_of_the_caller_and_is_not
 }
 
 #[tokio::test]
-async fn send_can_run_in_a_task_of_its_own() {
+async fn send_can_run_in_its_own_task() {
     let fake = FakeServer::start([reply(&paid())]).await;
     let commands = commands(&fake);
     let task = tokio::spawn(async move { send(&commands, PayOrderRequest::default()).await });

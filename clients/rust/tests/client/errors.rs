@@ -97,7 +97,7 @@ async fn damaged_details_leave_the_code_and_the_message() {
 }
 
 #[test]
-fn what_may_be_retried_is_unavailable_or_says_when() {
+fn retryable_errors_are_unavailable_or_have_a_delay() {
     assert!(bare(Code::Unavailable, "").is_retryable());
     assert!(OrderError { retry_delay: Some(Duration::ZERO), ..bare(Code::Aborted, "") }.is_retryable());
     assert!(!bare(Code::ResourceExhausted, "").is_retryable());

@@ -54,7 +54,7 @@ async fn take<M>(follow: &mut Follow<M>, count: usize) -> Vec<M> {
 }
 
 #[tokio::test]
-async fn events_go_on_after_the_last_cursor_whatever_message_it_came_with() {
+async fn events_continue_after_the_last_cursor_whatever_message_it_came_with() {
     let fake = FakeServer::start([
         messages(&[event("a")]).unavailable(),
         messages(&[heartbeat("b")]).unavailable(),
@@ -91,7 +91,7 @@ async fn caught_up_comes_once() {
 }
 
 #[tokio::test]
-async fn the_history_of_an_order_goes_on_after_its_last_revision() {
+async fn the_history_of_an_order_continues_after_its_last_revision() {
     let caught_up = CaughtUp { revision: 4 };
     let up = StreamOrderHistoryResponse { cursor: "x".to_owned(), item: Some(OrderItem::CaughtUp(caught_up)) };
     let fake = FakeServer::start([
@@ -109,7 +109,7 @@ async fn the_history_of_an_order_goes_on_after_its_last_revision() {
 }
 
 #[tokio::test]
-async fn it_goes_on_after_a_connection_that_broke_whatever_the_library_calls_it() {
+async fn it_continues_after_a_connection_that_broke_whatever_the_library_reports() {
     let fake = FakeServer::start([
         messages(&[event("a")]).reset(),
         messages(&[event("b")]).hang_up(),
@@ -131,7 +131,7 @@ async fn a_stream_that_ends_well_ends_it() {
 }
 
 #[tokio::test]
-async fn what_a_retry_does_not_mend_is_returned_and_ends_it() {
+async fn an_error_that_a_retry_does_not_fix_is_returned_and_ends_it() {
     let lost = failure(Code::InvalidArgument, vec![info("CURSOR_OF_ANOTHER_LOG")]);
     let fake = FakeServer::start([messages(&[event("a")]).unavailable(), nothing().fail(lost)]).await;
     let mut follow = follow_events(&history(&fake), request());
@@ -160,7 +160,7 @@ async fn it_gives_up_with_the_last_error_when_nothing_comes_for_too_long() {
 }
 
 #[tokio::test]
-async fn a_message_ends_the_time_of_failing() {
+async fn a_message_ends_the_period_of_failures() {
     // All delays together exceed the allowed time of failure, and each is much shorter.
     let later = failure(Code::Unavailable, vec![retry_info(3_000)]);
     let rounds = (0..3).map(|_| messages(&[event("a")]).fail(later.clone()));
@@ -170,7 +170,7 @@ async fn a_message_ends_the_time_of_failing() {
 }
 
 #[tokio::test]
-async fn one_that_is_dropped_asks_no_more_whether_it_reads_or_waits() {
+async fn a_dropped_one_sends_no_more_calls_whether_it_reads_or_waits() {
     let draining = failure(Code::Unavailable, vec![retry_info(1_000)]);
     for answer in [nothing().open(), nothing().fail(draining)] {
         let fake = FakeServer::start([answer]).await;
@@ -199,7 +199,7 @@ async fn nothing_is_lost_when_a_wait_for_a_message_is_given_up() {
 }
 
 #[tokio::test]
-async fn it_can_run_in_a_task_of_its_own() {
+async fn it_can_run_in_its_own_task() {
     let fake = FakeServer::start([messages(&[event("a")])]).await;
     let mut follow = follow_events(&history(&fake), request());
     let task = tokio::spawn(async move { follow.message().await });

@@ -56,7 +56,7 @@ fn write_package(folder: &Path, program: &str) {
 }
 
 #[tokio::test]
-async fn the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_say() {
+async fn the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_show() {
     let page = fs::read_to_string(Path::new(CLIENT).join("README.md")).unwrap();
     let blocks = blocks(&page);
     assert!(blocks.len() > 5);
@@ -76,7 +76,7 @@ async fn next_line(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<String> 
 }
 
 #[tokio::test]
-async fn the_example_goes_on_over_a_restart_of_the_server() {
+async fn the_example_continues_after_a_restart_of_the_server() {
     let folder = TempDir::new().unwrap();
     let mut server = server(&folder).await;
     // Cargo builds the examples with the tests, and puts them beside.

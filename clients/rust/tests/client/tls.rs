@@ -41,7 +41,7 @@ async fn call(channel: Channel) -> Result<String, Status> {
 }
 
 #[tokio::test]
-async fn over_tls_the_client_knows_the_server_and_the_server_the_client() {
+async fn over_tls_client_and_server_verify_each_other() {
     let (ours, other) = (authority(), authority());
     let (certificate, key) = signed(&ours, "localhost");
     let folder = TempDir::new().unwrap();

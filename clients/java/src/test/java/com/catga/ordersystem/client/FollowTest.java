@@ -71,7 +71,7 @@ class FollowTest {
     }
 
     @Test
-    void events_go_on_after_the_last_cursor_whatever_message_it_came_with() throws Exception {
+    void events_continue_after_the_last_cursor_whatever_message_it_came_with() throws Exception {
         var request = ALL.toBuilder().setStart(StreamStart.STREAM_START_LATEST).addCustomerIds("c").build();
         Object[] script = {
             List.of(event("a"), UNAVAILABLE),
@@ -130,7 +130,7 @@ class FollowTest {
     }
 
     @Test
-    void the_history_of_an_order_goes_on_after_its_last_revision() throws Exception {
+    void the_history_of_an_order_continues_after_its_last_revision() throws Exception {
         var up = StreamOrderHistoryResponse.newBuilder().setCursor("x").setCaughtUp(CaughtUp.newBuilder().setRevision(4)).build();
         var request = StreamOrderHistoryRequest.newBuilder().setOrderId("1").setFromRevision(3).setFollow(true).build();
         Object[] script = {List.of(step(3), step(4), up, UNAVAILABLE), List.of(up, UNAVAILABLE), List.of(step(5))};
@@ -146,7 +146,7 @@ class FollowTest {
     }
 
     @Test
-    void what_a_retry_does_not_mend_is_thrown_and_thrown_again() throws Exception {
+    void an_error_that_a_retry_does_not_fix_is_thrown_and_thrown_again() throws Exception {
         Failure lost = Failure.of(Code.INVALID_ARGUMENT, info("CURSOR_OF_ANOTHER_LOG"));
         try (FakeServer fake = new FakeServer(List.of(event("a"), UNAVAILABLE), List.of(lost));
                 OrderChannel channel = connect(fake.address());
@@ -188,7 +188,7 @@ class FollowTest {
     }
 
     @Test
-    void a_message_ends_the_time_of_failing() throws Exception {
+    void a_message_ends_the_period_of_failures() throws Exception {
         // All waits together are longer than it is allowed to fail, and each is much shorter.
         Failure later = Failure.of(Code.UNAVAILABLE, retryInfo(3_000));
         List<Object> round = List.of(event("a"), later);

@@ -115,7 +115,7 @@ class OrderErrorTest {
     }
 
     @Test
-    void what_may_be_retried_is_unavailable_or_says_when() {
+    void retryable_errors_are_unavailable_or_have_a_delay() {
         assertTrue(bare(Code.UNAVAILABLE, "").isRetryable());
         assertTrue(OrderError.ofStatus(Failure.status(Code.ABORTED, retryInfo(0))).isRetryable());
         assertFalse(bare(Code.RESOURCE_EXHAUSTED, "").isRetryable());

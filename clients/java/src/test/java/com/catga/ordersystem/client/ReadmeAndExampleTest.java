@@ -44,7 +44,7 @@ class ReadmeAndExampleTest {
     }
 
     @Test
-    void the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_say() throws Exception {
+    void the_blocks_of_the_readme_run_one_after_the_other_and_print_what_they_show() throws Exception {
         String readme = Files.readString(Surroundings.CLIENT.resolve("README.md"));
         List<String> blocks = BLOCK.matcher(readme).results().map(found -> found.group(1)).toList();
         assertTrue(blocks.size() > 5);
@@ -66,7 +66,7 @@ class ReadmeAndExampleTest {
     }
 
     @Test
-    void the_example_goes_on_over_a_restart_of_the_server() throws Exception {
+    void the_example_continues_after_a_restart_of_the_server() throws Exception {
         Process process = java("Example", server.address());
         try (BufferedReader output = process.inputReader(StandardCharsets.UTF_8)) {
             assertEquals(

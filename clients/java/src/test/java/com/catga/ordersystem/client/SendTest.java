@@ -103,7 +103,7 @@ class SendTest {
     }
 
     @Test
-    void send_fills_in_another_id_for_another_command_and_keeps_one_that_is_there() throws Exception {
+    void send_fills_in_another_id_for_another_command_and_keeps_a_given_one() throws Exception {
         try (FakeServer fake = new FakeServer(PAID, PAID, PAID);
                 OrderChannel channel = connect(fake.address())) {
             pay(channel, PAY);
@@ -140,7 +140,7 @@ class SendTest {
 
     @ParameterizedTest
     @ValueSource(strings = {"RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "DEADLINE_EXCEEDED"})
-    void send_does_not_retry_what_a_retry_does_not_mend(Code code) throws Exception {
+    void send_does_not_retry_errors_that_a_retry_does_not_fix(Code code) throws Exception {
         try (FakeServer fake = new FakeServer(Failure.of(code, info("FOR_GOOD")), PAID);
                 OrderChannel channel = connect(fake.address())) {
             var error = assertThrows(StatusRuntimeException.class, () -> pay(channel, PAY));
@@ -150,7 +150,7 @@ class SendTest {
     }
 
     @Test
-    void send_takes_as_many_answers_as_allowed_and_a_broken_connection_is_none() throws Exception {
+    void send_accepts_as_many_answers_as_allowed_and_a_broken_connection_is_not_one() throws Exception {
         try (FakeServer fake = new FakeServer(UNAVAILABLE, UNAVAILABLE, SHUTTING_DOWN, UNAVAILABLE, OVERLOADED, PAID);
                 OrderChannel channel = connect(fake.address())) {
             var commands = OrderCommandServiceGrpc.newBlockingStub(channel);
