@@ -83,6 +83,15 @@ nats)
 esac
 BROKER_PID=$!
 NAME_OF[$BROKER_PID]="$BROKER-server"
+# A node that finds no broker warns of it and waits; here it only has to be given the time to start.
+until (: <"/dev/tcp/127.0.0.1/$BROKER_PORT") 2>/dev/null; do
+    if ! kill -0 "$BROKER_PID" 2>/dev/null; then
+        say "$BROKER-server does not start. It has said:"
+        tail -n 5 "$FOLDER/broker.log" >&2
+        exit 1
+    fi
+    sleep 0.05
+done
 
 command_of() {
     echo "$ORDERSYSTEM --cluster --node-id node$1 --port $((BASE_PORT + $1)) --persistence $BROKER --transport $BROKER ${ADDRESS[*]}"

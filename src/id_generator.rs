@@ -98,6 +98,8 @@ pub struct IdGenerator {
     mark_ms: AtomicU64,
     /// Whether the last try to store the mark failed: no call waits for it then.
     mark_fails: AtomicBool,
+    /// Why it failed, for people.
+    mark_failure: Mutex<Option<String>>,
     /// Clock reading in microseconds up to which milliseconds opened *ahead of a stepped-back clock* are paid for.
     opened_micros: AtomicI64,
     /// Held while the mark is written, never on the hot path.
@@ -164,6 +166,7 @@ impl IdGenerator {
             node: AtomicU16::new(node.number()),
             mark_ms: AtomicU64::new(if mark.is_some() { start_ms } else { u64::MAX }),
             mark_fails: AtomicBool::new(false),
+            mark_failure: Mutex::default(),
             opened_micros: AtomicI64::new(i64::MIN),
             mark,
             turns: tokio::sync::Mutex::default(),

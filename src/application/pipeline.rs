@@ -81,7 +81,7 @@ pub struct Pipeline {
     /// By the kind of query.
     queries: Vec<Meter>,
     outage: Outage,
-    /// Stored data that is damaged, which the outage of a broker does not explain.
+    /// Damaged orders, each on its own.
     damage: Outage,
 }
 
@@ -102,7 +102,7 @@ impl Pipeline {
         let queries = QueryKind::VARIANTS.iter().map(|kind| Meter::new(kind.into())).collect();
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
         let waiting_gauge = metrics::gauge!("ordersystem_reads_waiting");
-        let (outage, damage) = (Outage::new(), Outage::new());
+        let (outage, damage) = (Outage::new(), Outage::new().of_each_number());
         Self { request_timeout, permits, in_flight_gauge, waiting_gauge, commands, queries, outage, damage }
     }
 
@@ -143,13 +143,23 @@ impl Pipeline {
             Operation::Query(kind) => &self.queries[kind as usize],
         };
         meter.count(took, outcome.as_ref().err());
+        let is_of_the_read_model =
+            matches!(operation, Operation::Query(QueryKind::ListOrders | QueryKind::GetOrderStats));
         let operation = operation.name();
         match outcome {
             Ok(_) => tracing::debug!(operation, ?took, "answered"),
+            // Where the read model is damaged, or the log that it follows, that is logged once for all queries.
+            Err(error @ AppError::Corrupt(_)) if is_of_the_read_model => {
+                tracing::debug!(operation, ?took, %error, "request failed");
+            }
+            Err(error @ AppError::Corrupt(what)) => {
+                if let Some(Line { unsaid }) = self.damage.failed(what) {
+                    tracing::warn!(operation, ?took, %error, unsaid, "request failed");
+                }
+            }
             Err(error) if error.is_internal() => {
-                // They occur by the thousand while a backend is unreachable, or the log is damaged.
-                let outage = if matches!(error, AppError::Corrupt(_)) { &self.damage } else { &self.outage };
-                if let Some(Line { unsaid }) = outage.failed(&error.to_string()) {
+                // They occur by the thousand while a backend is unreachable.
+                if let Some(Line { unsaid }) = self.outage.failed(&error.to_string()) {
                     tracing::warn!(operation, ?took, %error, unsaid, "requests fail");
                 }
             }

@@ -47,7 +47,7 @@ impl SharedCache {
     pub async fn get(&self, log: LogId, id: OrderId) -> Option<VersionedOrder> {
         let get = async {
             let answer = timeout(GET_TIMEOUT, self.cache.get(key(log, id))).await;
-            answer.unwrap_or_else(|_| Err(CacheError("no answer in time".to_owned())))
+            answer.unwrap_or_else(|_| Err(CacheError(self.named("no answer in time"))))
         };
         match self.breaker.call(get).await {
             Ok(None) => {
@@ -60,6 +60,10 @@ impl SharedCache {
                 None
             }
         }
+    }
+
+    fn named(&self, why: &str) -> String {
+        self.cache.server().map_or_else(|| why.to_owned(), |server| server.named(why.to_owned()))
     }
 
     /// Stores an order for other nodes.

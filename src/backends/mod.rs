@@ -2,6 +2,7 @@
 
 pub mod connect_error;
 pub mod descriptor;
+pub mod named;
 
 pub mod embedded;
 pub mod memory;

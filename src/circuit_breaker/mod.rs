@@ -7,7 +7,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,14 +18,19 @@ use metrics::{Counter, Gauge};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use crate::telemetry::outage::{Away, Line, Outage};
+use crate::{
+    ports::health::{BREAKER_IS_OPEN, cause},
+    telemetry::outage::{Away, Line, Outage},
+};
 
 mod guarded;
-mod guarded_store;
+mod guarded_bus;
+mod guarded_leases;
 mod meters;
 
-pub use guarded::{GuardedBus, GuardedCheckpoints, GuardedLeases};
-pub use guarded_store::GuardedStore;
+pub use guarded::GuardedStore;
+pub use guarded_bus::GuardedBus;
+pub use guarded_leases::{GuardedCheckpoints, GuardedLeases};
 
 /// The thresholds of a breaker.
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +84,21 @@ pub struct BreakerView {
 }
 
 /// The breaker is open: the call was not made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the circuit breaker is open for {} ms", .retry_after.as_millis())]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// The maximum time until the breaker lets a call pass again.
     pub retry_after: Duration,
+    /// The failure that opened it.
+    pub why: Arc<str>,
 }
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{BREAKER_IS_OPEN}{})", self.why, next_try(self.retry_after))
+    }
+}
+
+impl std::error::Error for Refused {}
 
 /// Why a call through a breaker failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -107,6 +124,8 @@ pub struct CircuitBreaker {
     name: &'static str,
     options: BreakerOptions,
     state: Mutex<Phase>,
+    /// The failure that opened it last.
+    last_failure: Mutex<Arc<str>>,
     /// Consecutive failures while closed.
     failures: AtomicU32,
     state_gauge: Gauge,
@@ -125,6 +144,7 @@ impl CircuitBreaker {
             name,
             options,
             state: Mutex::new(Phase::Closed),
+            last_failure: Mutex::new(Arc::from("")),
             failures: AtomicU32::new(0),
             state_gauge,
             refused: metrics::counter!("ordersystem_circuit_breaker_refused_total", "breaker" => name),
@@ -135,7 +155,7 @@ impl CircuitBreaker {
     /// Does not log that it opens and closes while a broker is `away`, which explains it and is logged elsewhere.
     #[must_use]
     pub fn quiet_while(self, away: Away) -> Self {
-        Self { outage: Outage::while_not(away), ..self }
+        Self { outage: Outage::while_not(away).at_once(), ..self }
     }
 
     /// Makes `call` if the breaker permits it; each error counts as a failure.
@@ -194,6 +214,13 @@ impl CircuitBreaker {
         BreakerView { state, failures, retry_after }
     }
 
+    /// Why it is open, and when it lets a call pass again; `None` if it is not open.
+    #[must_use]
+    pub fn open_because(&self) -> Option<String> {
+        let retry_after = self.view().retry_after?;
+        Some(format!("{}{}", self.last_failure.lock(), next_try(retry_after)))
+    }
+
     /// Half-opens an open breaker early: the backend is known to work again.
     pub fn half_open(&self) {
         let mut state = self.lock();
@@ -222,7 +249,7 @@ impl CircuitBreaker {
 
     fn refuse(&self, retry_after: Duration) -> Refused {
         self.refused.increment(1);
-        Refused { retry_after }
+        Refused { retry_after, why: Arc::clone(&self.last_failure.lock()) }
     }
 
     fn succeeded(&self, is_trial: bool) {
@@ -255,6 +282,8 @@ impl CircuitBreaker {
         if is_trial == matches!(*state, Phase::HalfOpen { .. }) && !matches!(*state, Phase::Open { .. }) {
             self.set(&mut state, Phase::Open { until: Instant::now() + self.options.open_for });
             let why = why.to_string();
+            // Several ports share a breaker: its name says which.
+            *self.last_failure.lock() = Arc::from(cause(&why));
             if let Some(Line { unsaid }) = self.outage.failed(&why) {
                 let open_ms = self.options.open_for.as_millis() as u64;
                 tracing::warn!(
@@ -281,6 +310,22 @@ impl CircuitBreaker {
 
     fn lock(&self) -> MutexGuard<'_, Phase> {
         self.state.lock()
+    }
+}
+
+/// The error of the call; a refusal is converted by `unavailable`.
+fn or_refused<E>(error: BreakerError<E>, unavailable: impl FnOnce(String) -> E) -> E {
+    match error {
+        BreakerError::Failed(error) => error,
+        BreakerError::Refused(refused) => unavailable(refused.to_string()),
+    }
+}
+
+/// When an open breaker lets a call pass, in words.
+fn next_try(retry_after: Duration) -> String {
+    match retry_after.as_millis().div_ceil(1_000) {
+        0 => "; the next call is tried".to_owned(),
+        seconds => format!("; next try in {seconds} s"),
     }
 }
 
@@ -342,7 +387,7 @@ mod tests {
         }
         assert_eq!(breaker.state(), BreakerState::Closed);
         let breaker = opened().await;
-        let refused = Refused { retry_after: Duration::from_secs(30) };
+        let refused = Refused { retry_after: Duration::from_secs(30), why: "broken".into() };
         assert_eq!(ok(&breaker).await, Err(BreakerError::Refused(refused)));
     }
 
@@ -374,6 +419,26 @@ mod tests {
         assert_eq!(breaker.view(), view(BreakerState::Open, 0, Some(Duration::ZERO)), "the next call is the trial");
         ok(&breaker).await.unwrap();
         assert_eq!(breaker.view(), view(BreakerState::HalfOpen, 0, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_open_one_names_the_failure_that_opened_it() {
+        let breaker = CircuitBreaker::new("test", BreakerOptions::default());
+        assert_eq!(breaker.open_because(), None);
+        let call = |why: &'static str| breaker.call(async move { Err::<(), _>(why) });
+        for _ in 0..5 {
+            let _ = call("the event store is unavailable: NATS at orders:4222: no answer within 2 s").await;
+        }
+        tokio::time::advance(Duration::from_millis(12_500)).await;
+        let why = "NATS at orders:4222: no answer within 2 s";
+        let refused = ok(&breaker).await.unwrap_err().to_string();
+        assert_eq!(refused, format!("{why} (the circuit breaker is open; next try in 18 s)"));
+        assert_eq!(breaker.open_because(), Some(format!("{why}; next try in 18 s")));
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(breaker.open_because(), Some(format!("{why}; the next call is tried")));
+        let _ = call("NATS at orders:4222: connection refused").await;
+        let why = "NATS at orders:4222: connection refused";
+        assert_eq!(breaker.open_because(), Some(format!("{why}; next try in 30 s")), "the last one");
     }
 
     #[tokio::test(start_paused = true)]

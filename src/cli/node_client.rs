@@ -32,6 +32,7 @@ use tonic::{
 use tower::service_fn;
 
 use crate::{
+    ports::io_errors::plainly,
     server::tls::{certificates, check_period, describe_certificate_error, is_mistrust, private_key, provider, roots},
     settings::secrets,
 };
@@ -137,13 +138,23 @@ impl Target {
                 endpoint.connect_with_connector(connector).await
             }
         };
-        let channel = connected.map_err(|error| match innermost(&error) {
-            why if self.tls.is_some() && why.contains("InvalidContentType") => {
-                format!("{address} does not speak TLS: omit --ca, --cert and --key")
-            }
-            why => format!("{address} is unreachable: {}", describe_tls_error(&error).unwrap_or(why)),
-        })?;
-        Ok(InterceptedService::new(channel, credentials))
+        match connected {
+            Ok(channel) => Ok(InterceptedService::new(channel, credentials)),
+            Err(error) => Err(self.why_unreachable(&error, timeout).await),
+        }
+    }
+
+    async fn why_unreachable(&self, error: &tonic::transport::Error, timeout: Duration) -> String {
+        let (address, why) = (&self.address, innermost(error));
+        if self.tls.is_some() && why.contains("InvalidContentType") {
+            return format!("{address} does not speak TLS: omit --ca, --cert and --key");
+        }
+        if let Some(tls) = self.tls.as_ref().filter(|_| why.contains("fatal alert"))
+            && let Some(why) = tls.refused_at(address, timeout).await
+        {
+            return format!("{address} {why}");
+        }
+        format!("{address} is unreachable: {}", describe_tls_error(error).unwrap_or_else(|| in_words(&why)))
     }
 
     /// A description of a call that failed with `status`.
@@ -163,7 +174,7 @@ impl Target {
         // The library only reports "transport error".
         let why = source.map_or_else(
             || status.message().to_owned(),
-            |source| describe_tls_error(source).unwrap_or_else(|| innermost(source)),
+            |source| describe_tls_error(source).unwrap_or_else(|| in_words(&innermost(source))),
         );
         format!("{address}: {why}")
     }
@@ -382,6 +393,14 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         error = source;
     }
     said(error)
+}
+
+/// An error of the library in plain words.
+fn in_words(error: &str) -> String {
+    if error.contains("transport error") {
+        return "the connection ended before the reply".to_owned();
+    }
+    plainly(error)
 }
 
 fn said(error: impl fmt::Display) -> String {

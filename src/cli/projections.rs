@@ -78,10 +78,12 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
     let RebuildCall { target, timeout_ms } = call;
     let (patience, address) = (Duration::from_millis(timeout_ms), &target.address);
     let mut client = AdminServiceClient::new(target.connect(patience).await?);
-    let refused = |status: tonic::Status| format!("{address}: {}", status.message());
     let silent = |_| format!("{address}: no report for {timeout_ms} ms; a rebuild that has started continues there");
     let call = timeout(patience, client.rebuild_projections(RebuildProjectionsRequest {}));
-    let mut reports = call.await.map_err(silent)?.map_err(refused)?.into_inner();
+    let mut reports = match call.await.map_err(silent)? {
+        Ok(reports) => reports.into_inner(),
+        Err(status) => return Err(target.why_failed(&status, patience).await.into()),
+    };
     let (progress, mut has_said_joined) = (Progress::begin(), false);
     let end = loop {
         match timeout(patience, reports.message()).await.map_err(silent) {
@@ -99,7 +101,7 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
                 progress.show(&reading(&state));
             }
             Ok(Ok(None)) => break Err(format!("{address}: the service did not report how the rebuild ended")),
-            Ok(Err(status)) => break Err(refused(status)),
+            Ok(Err(status)) => break Err(target.why_failed(&status, patience).await),
             Err(silent) => break Err(silent),
         }
     };

@@ -10,6 +10,7 @@ use crate::{
     ports::{
         checkpoint_store::{Checkpoint, CheckpointError, CheckpointStore},
         event_store::Position,
+        server_name::named,
     },
 };
 
@@ -54,13 +55,16 @@ impl LeasedMark {
 
     async fn save(&self, unix_ms: u64) -> Result<(), MarkError> {
         let claim = self.claim.lock().clone();
-        let claim = claim.ok_or_else(|| MarkError::new("of the cluster", "this node owns no worker number now"))?;
+        let claim = claim.ok_or_else(|| MarkError::unowned("of the cluster", "this node owns no worker number now"))?;
         let checkpoint = Checkpoint::at(Position(unix_ms).into(), claim.fencing_token);
         match timeout(STORE_TIMEOUT, self.checkpoints.save(&claim.checkpoint, checkpoint)).await {
             // A higher mark of this owner is as good: it also bounds the issued ids.
             Ok(Ok(()) | Err(CheckpointError::Regressed { .. })) => Ok(()),
             Ok(Err(error)) => Err(MarkError::new(claim.checkpoint, error)),
-            Err(_) => Err(MarkError::new(claim.checkpoint, "no answer in time")),
+            Err(_) => {
+                let server = self.checkpoints.server();
+                Err(MarkError::new(claim.checkpoint, named(server.as_ref(), "no answer in time")))
+            }
         }
     }
 }

@@ -182,7 +182,7 @@ impl Membership {
 
     /// Stays a member until `stop`, and rejoins after it has lost its membership. `position` returns how far the node has followed the log.
     pub async fn run(self: Arc<Self>, position: impl Fn() -> Position, stop: CancellationToken) {
-        let outage = Outage::while_not(self.away.clone());
+        let outage = Outage::while_not(self.away.clone()).whatever_the_cause();
         let keep = async {
             loop {
                 let member = self.member();

@@ -40,13 +40,26 @@ pub trait HighWaterMark: Send + Debug {
 pub struct MarkError {
     place: String,
     what: String,
+    is_unowned: bool,
 }
 
 impl MarkError {
     /// The mark at `place` could not be read or written, because of `what`.
     #[must_use]
     pub fn new(place: impl fmt::Display, what: impl fmt::Display) -> Self {
-        Self { place: place.to_string(), what: what.to_string() }
+        Self { place: place.to_string(), what: what.to_string(), is_unowned: false }
+    }
+
+    /// This node owns no mark at `place` now, and may store none.
+    #[must_use]
+    pub fn unowned(place: impl fmt::Display, what: impl fmt::Display) -> Self {
+        Self { is_unowned: true, ..Self::new(place, what) }
+    }
+
+    /// Whether the node owns no mark now.
+    #[must_use]
+    pub const fn is_unowned(&self) -> bool {
+        self.is_unowned
     }
 }
 

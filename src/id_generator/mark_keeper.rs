@@ -48,6 +48,7 @@ impl IdGenerator {
         if target >= self.mark_ms.load(Ordering::Acquire) + MARK_STEP_MS {
             let stored = mark.store(target + EPOCH_UNIX_MS);
             self.mark_fails.store(stored.is_err(), Ordering::Release);
+            *self.mark_failure.lock() = stored.as_ref().err().map(ToString::to_string);
             stored?;
             // Not earlier: a mark that is not stored yet protects nothing.
             self.mark_ms.store(target, Ordering::Release);
@@ -55,14 +56,22 @@ impl IdGenerator {
         Ok(())
     }
 
+    /// Why the last try to store the mark failed, if it did.
+    #[must_use]
+    pub fn mark_failure(&self) -> Option<String> {
+        self.mark_failure.lock().clone()
+    }
+
     /// Keeps the mark ahead until `cancel`; one such task runs for each generator with a mark. A failure is logged and retried; if the mark is
     /// reached in the meantime, ids are refused with [`IdError::MarkBehind`](super::IdError::MarkBehind). Cancel it only after the last command is
     /// done, then call [`IdGenerator::close`].
     pub async fn keep_mark_ahead(self: Arc<Self>, cancel: CancellationToken, away: Away) {
-        let outage = Outage::while_not(away);
+        let outage = Outage::while_not(away).whatever_the_cause();
         while cancel.run_until_cancelled(tokio::time::sleep(MARK_TICK)).await.is_some() {
             let generator = Arc::clone(&self);
             let moved = match tokio::task::spawn_blocking(move || generator.advance_mark()).await {
+                // Nothing is wrong with the mark. What keeps the node from owning a number is logged where it is taken.
+                Ok(Err(StartError::Mark(error))) if error.is_unowned() => continue,
                 Ok(moved) => moved.map_err(|error| error.to_string()),
                 Err(panicked) => Err(panicked.to_string()),
             };

@@ -52,6 +52,16 @@ fn assert_growing(ids: &[u64]) {
 struct SharedMark {
     stored: Arc<Mutex<Option<u64>>>,
     broken: Arc<AtomicBool>,
+    unowned: Arc<AtomicBool>,
+    /// How often it was to be stored.
+    tries: Arc<AtomicU64>,
+}
+
+impl SharedMark {
+    /// Says that the node owns none.
+    fn is_unowned(&self) -> bool {
+        self.unowned.load(Ordering::SeqCst)
+    }
 }
 
 impl HighWaterMark for SharedMark {
@@ -60,6 +70,10 @@ impl HighWaterMark for SharedMark {
     }
 
     fn store(&self, unix_ms: u64) -> Result<(), MarkError> {
+        self.tries.fetch_add(1, Ordering::SeqCst);
+        if self.is_unowned() {
+            return Err(MarkError::unowned("of the cluster", "this node owns no worker number now"));
+        }
         if self.broken.load(Ordering::SeqCst) {
             return FileMark::new("/nowhere/at/all").store(unix_ms);
         }
@@ -353,6 +367,62 @@ async fn the_keeper_moves_the_mark_until_it_is_cancelled() {
     assert_eq!(generator.next(), Err(IdError::MarkBehind));
     tokio::time::sleep(2 * MARK_TICK).await;
     assert!(generator.next().is_ok());
+    cancel.cancel();
+    keeper.await.unwrap();
+}
+
+/// Lines of the log.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Lines {
+    fn count(&self, words: &str) -> usize {
+        String::from_utf8_lossy(&self.0.lock()).matches(words).count()
+    }
+}
+
+#[tokio::test]
+async fn a_mark_that_the_node_does_not_own_yet_is_no_fault_and_one_that_cannot_be_stored_is() {
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let log = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _guard = tracing::subscriber::set_default(log);
+    let (clock, mark) = (manual(), SharedMark::default());
+    let generator = Arc::new(restarted(&clock, &mark).unwrap());
+    let cancel = CancellationToken::new();
+    let tried = async |times: u64| {
+        let before = mark.tries.load(Ordering::SeqCst);
+        while mark.tries.load(Ordering::SeqCst) < before + times {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    mark.unowned.store(true, Ordering::SeqCst);
+    clock.advance_ms(3_600_000);
+    let keeper = tokio::spawn(Arc::clone(&generator).keep_mark_ahead(cancel.clone(), Away::default()));
+    tried(2).await;
+    assert_eq!(lines.count("id mark"), 0, "a start in a cluster logs no error");
+    assert!(generator.mark_failure().unwrap().contains("owns no worker number"));
+    mark.broken.store(true, Ordering::SeqCst);
+    mark.unowned.store(false, Ordering::SeqCst);
+    tried(3).await;
+    assert_eq!(lines.count("cannot advance the id mark"), 1);
+    mark.broken.store(false, Ordering::SeqCst);
+    tried(1).await;
+    while lines.count("the id mark advances again") == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(generator.mark_failure(), None);
     cancel.cancel();
     keeper.await.unwrap();
 }

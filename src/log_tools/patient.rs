@@ -22,6 +22,7 @@ use crate::ports::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
         RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
+    server_name::ServerName,
 };
 
 /// How long one request may go without a result.
@@ -209,8 +210,20 @@ impl EventStore for PatientStore {
         self.inner.wake()
     }
 
+    fn server(&self) -> Option<ServerName> {
+        self.inner.server()
+    }
+
     fn unreachable(&self) -> Option<String> {
         self.inner.unreachable()
+    }
+
+    fn at_risk(&self) -> Option<String> {
+        self.inner.at_risk()
+    }
+
+    fn known_outage(&self) -> Option<String> {
+        self.inner.known_outage()
     }
 
     async fn check(&self) -> Result<(), StoreError> {

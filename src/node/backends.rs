@@ -19,6 +19,7 @@ use crate::{
             self, checkpoint_store::MemoryCheckpointStore, event_store::MemoryEventStore, lease::MemoryLeaseStore,
             message_bus::MemoryMessageBus, read_model::MemoryReadModel,
         },
+        named::{NamedBus, NamedCache, NamedCheckpoints, NamedLeases},
     },
     circuit_breaker::{BreakerOptions, CircuitBreaker, GuardedBus, GuardedCheckpoints, GuardedLeases, GuardedStore},
     config::{Config, ConfiguredBackend, EventFormat},
@@ -29,6 +30,7 @@ use crate::{
         message_bus::{CloudEventAttributes, Message, MessageBus},
         order_cache::OrderCache,
         read_model::ReadModel,
+        server_name::ServerName,
     },
     telemetry::outage::Away,
 };
@@ -38,6 +40,8 @@ use crate::{
 pub struct Backends {
     /// The log.
     pub store: Arc<dyn EventStore>,
+    /// The server of the log, if it is one.
+    pub store_server: Option<ServerName>,
     /// The message bus.
     pub bus: Arc<dyn MessageBus>,
     /// The list of orders.
@@ -103,7 +107,8 @@ impl Backends {
             if parts.is_any() {
                 let mut opened = backend.open(parts).await?;
                 arrivals.extend(opened.arrival.take());
-                backends.take(descriptor, opened);
+                let server = backend.server().map(|address| ServerName::new(descriptor.title, address));
+                backends.take(descriptor, opened, server);
             }
         }
         let arrival = async {
@@ -115,16 +120,16 @@ impl Backends {
         Ok((backends, arrival.boxed()))
     }
 
-    /// Whether the log or the bus is known to be unreachable.
+    /// Whether the log or the bus is known to fail.
     pub(super) fn away(&self) -> Away {
         let (store, bus) = (Arc::clone(&self.store), Arc::clone(&self.bus));
-        Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
+        Away::new(move || store.known_outage().or_else(|| bus.known_outage()))
     }
 
-    /// Whether the log, with everything stored with it, is known to be unreachable.
+    /// Whether the log, with everything stored with it, is known to fail.
     pub(super) fn store_away(&self) -> Away {
         let store = Arc::clone(&self.store);
-        Away::new(move || store.unreachable())
+        Away::new(move || store.known_outage())
     }
 
     /// Adds a circuit breaker to the I/O of each backend: one for everything stored with the log, one for the message bus. The leases of handlers
@@ -140,7 +145,10 @@ impl Backends {
                 .map(|(before, away)| Arc::new(CircuitBreaker::new(before, options).quiet_while(away)));
         let guarded = Self {
             store: Arc::new(
-                GuardedStore::new(self.store, Arc::clone(&store)).requiring(required).named(self.persistence),
+                GuardedStore::new(self.store, Arc::clone(&store))
+                    .at(self.store_server.clone())
+                    .requiring(required)
+                    .named(self.persistence),
             ),
             leases: Arc::new(GuardedLeases::new(self.leases, Arc::clone(&store))),
             checkpoints: Arc::new(GuardedCheckpoints::new(self.checkpoints, Arc::clone(&store))),
@@ -171,10 +179,15 @@ impl Backends {
         Ok(())
     }
 
-    /// Replaces the parts that a backend has opened.
-    fn take(&mut self, backend: &Descriptor, opened: Opened) {
+    /// Replaces the parts that a backend has opened; `server` is the server that keeps them.
+    fn take(&mut self, backend: &Descriptor, opened: Opened, server: Option<ServerName>) {
+        let opened = match &server {
+            Some(server) => with_names(opened, server),
+            None => opened,
+        };
         if let Some(LogParts { store, leases, checkpoints, read_model }) = opened.log {
             (self.store, self.leases, self.checkpoints) = (store, leases, checkpoints);
+            self.store_server = server;
             (self.persistence, self.is_shared) = (backend.name, backend.is_shared);
             if let Some(read_model) = read_model {
                 self.read_model = read_model;
@@ -193,6 +206,7 @@ impl Backends {
     pub fn memory() -> Self {
         Self {
             store: Arc::new(MemoryEventStore::default()),
+            store_server: None,
             bus: Arc::new(MemoryMessageBus::default()),
             read_model: Arc::new(MemoryReadModel::default()),
             leases: Arc::new(MemoryLeaseStore::new()),
@@ -213,9 +227,25 @@ impl Backends {
     pub fn embedded(dir: &Path) -> Result<Self, OpenError> {
         let log = embedded::log_parts(Database::open(dir)?);
         let mut backends = Self::memory();
-        backends.take(&embedded::DESCRIPTOR, Opened { log: Some(log), ..Opened::default() });
+        backends.take(&embedded::DESCRIPTOR, Opened { log: Some(log), ..Opened::default() }, None);
         Ok(backends)
     }
+}
+
+/// The same parts, whose errors name their server. The store gets its name with its circuit breaker.
+fn with_names(opened: Opened, server: &ServerName) -> Opened {
+    let leases = |inner| Arc::new(NamedLeases { inner, server: server.clone() }) as Arc<dyn LeaseStore>;
+    let log = opened.log.map(|log| LogParts {
+        leases: leases(log.leases),
+        checkpoints: Arc::new(NamedCheckpoints { inner: log.checkpoints, server: server.clone() }),
+        ..log
+    });
+    let bus = opened.bus.map(|parts| BusParts {
+        bus: Arc::new(NamedBus { inner: parts.bus, server: server.clone() }),
+        leases: leases(parts.leases),
+    });
+    let cache = opened.cache.map(|inner| Arc::new(NamedCache { inner, server: server.clone() }) as Arc<dyn OrderCache>);
+    Opened { log, bus, cache, ..opened }
 }
 
 /// The metadata of published events.

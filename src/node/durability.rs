@@ -56,6 +56,7 @@ impl NotDurable {
                 "set sync_interval: always in the jetstream block of each server, and name their monitoring ports (--nats-monitor) or \
                  assert it (--nats-synced) (docs/deploy.md, NATS)"
             }
+            "embedded" => "name a folder on a disk with --data-dir",
             _ => "take --persistence embedded with --data-dir DIR, or redis, or nats",
         }
     }

@@ -19,6 +19,7 @@ use crate::{
         message_bus::MessageBus,
         order_cache::OrderCache,
         read_model::ReadModel,
+        server_name::ServerName,
     },
     processors::{
         handlers::{Role, SubscriptionStatus},
@@ -48,11 +49,19 @@ impl HealthCheck for StoreCheck {
         true
     }
 
+    fn server(&self) -> Option<ServerName> {
+        self.0.server()
+    }
+
     async fn check(&self) -> CheckResult {
         match self.0.check().await {
             Ok(()) => {
                 let detail = self.0.durability_detail().map(|detail| format!(" ({detail})")).unwrap_or_default();
-                CheckResult::healthy(format!("durability: {}{detail}", self.0.durability().name()))
+                let detail = format!("durability: {}{detail}", self.0.durability().name());
+                match self.0.at_risk() {
+                    Some(why) => CheckResult::degraded(format!("{why}; {detail}")),
+                    None => CheckResult::healthy(detail),
+                }
             }
             Err(error) => CheckResult::unhealthy(error.to_string()),
         }
@@ -73,9 +82,16 @@ impl HealthCheck for TransportCheck {
         true
     }
 
+    fn server(&self) -> Option<ServerName> {
+        self.0.server()
+    }
+
     async fn check(&self) -> CheckResult {
         match self.0.check().await {
-            Ok(()) => CheckResult::healthy(self.0.kind()),
+            Ok(()) => match self.0.at_risk() {
+                Some(why) => CheckResult::degraded(format!("{}: {why}", self.0.kind())),
+                None => CheckResult::healthy(self.0.kind()),
+            },
             Err(error) => CheckResult::unhealthy(error.to_string()),
         }
     }
@@ -99,6 +115,10 @@ impl HealthCheck for CacheCheck {
     /// Everything in the cache is in the log as well.
     fn required_for_readiness(&self) -> bool {
         false
+    }
+
+    fn server(&self) -> Option<ServerName> {
+        self.cache.server()
     }
 
     async fn check(&self) -> CheckResult {
@@ -132,6 +152,10 @@ impl HealthCheck for OutboxCheck {
     /// Commands are stored in the log and published later.
     fn required_for_readiness(&self) -> bool {
         false
+    }
+
+    fn server(&self) -> Option<ServerName> {
+        self.meter.server()
     }
 
     async fn check(&self) -> CheckResult {
@@ -194,6 +218,10 @@ impl HealthCheck for ProjectionCheck {
 
     fn required_for_readiness(&self) -> bool {
         true
+    }
+
+    fn server(&self) -> Option<ServerName> {
+        self.store.server()
     }
 
     async fn check(&self) -> CheckResult {
@@ -271,11 +299,12 @@ impl HealthCheck for BreakerCheck {
     }
 
     async fn check(&self) -> CheckResult {
-        let states = self.0.iter().map(|breaker| (breaker.name(), breaker.state()));
-        let (names, states): (Vec<_>, Vec<_>) =
-            states.map(|(name, state)| (format!("{name}: {}", state.name()), state)).unzip();
-        let detail = names.join(", ");
-        match states.iter().all(|state| *state == BreakerState::Closed) {
+        let one = |breaker: &Arc<CircuitBreaker>| match breaker.open_because() {
+            Some(why) => format!("{}: open ({why})", breaker.name()),
+            None => format!("{}: {}", breaker.name(), breaker.state().name()),
+        };
+        let detail = self.0.iter().map(one).collect::<Vec<_>>().join(", ");
+        match self.0.iter().all(|breaker| breaker.state() == BreakerState::Closed) {
             true => CheckResult::healthy(detail),
             false => CheckResult::degraded(detail),
         }
@@ -299,6 +328,10 @@ impl HealthCheck for SubscriptionCheck {
 
     fn required_for_readiness(&self) -> bool {
         false
+    }
+
+    fn server(&self) -> Option<ServerName> {
+        self.bus.server()
     }
 
     async fn check(&self) -> CheckResult {
@@ -395,6 +428,10 @@ impl HealthCheck for IdCheck {
             Ok(Reservation::Ids(_) | Reservation::WaitMicros(_)) => CheckResult::healthy("issuing"),
             // Reads and commands on existing orders need no new id: the node can still serve.
             Err(error @ IdError::ClockBehind { .. }) => CheckResult::degraded(error.to_string()),
+            Err(error @ IdError::MarkBehind) => CheckResult::unhealthy(match self.0.mark_failure() {
+                Some(why) => format!("{error}: {why}"),
+                None => error.to_string(),
+            }),
             Err(error) => CheckResult::unhealthy(error.to_string()),
         }
     }

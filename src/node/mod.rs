@@ -208,7 +208,8 @@ impl App {
         };
         let recovery =
             metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
-        let recovery = recovery.quiet_while(&backends.away());
+        let away = backends.away();
+        let recovery = recovery.quiet_while(&away);
         let (reporter, _) = tonic_health::server::health_reporter();
         let options = stack_options(config, authenticator.clone(), traces.clone());
         let stack = metrics::with_local_recorder(&recorder, || Stack::open(&context, reporter.clone(), &options))?;
@@ -242,7 +243,7 @@ impl App {
         if let Some(membership) = &membership {
             cluster::join(membership, &*backends.store).await?;
         }
-        let monitor = Monitor::new(&context, grpc_health, found, requirement).quiet_while(backends.away());
+        let monitor = Monitor::new(&context, grpc_health, found, requirement).quiet_while(away);
         let monitor = monitor.at(format!("{scheme}://{address}"));
         warn_if_open(config);
         // After everything that concerns the start, and before any task logs.

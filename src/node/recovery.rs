@@ -76,7 +76,7 @@ impl Monitored {
             check: Arc::clone(check),
             attempts: counter!("ordersystem_recovery_attempts_total", "component" => check.name()),
             recoveries: counter!("ordersystem_recoveries_total", "component" => check.name()),
-            outage: Outage::new(),
+            outage: Outage::new().whatever_the_cause(),
         }
     }
 }
@@ -97,7 +97,7 @@ impl RecoveryService {
     #[must_use]
     pub fn quiet_while(mut self, away: &Away) -> Self {
         for patient in &mut self.monitored {
-            patient.outage = Outage::while_not(away.clone());
+            patient.outage = Outage::while_not(away.clone()).whatever_the_cause();
         }
         self
     }

@@ -13,7 +13,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::ports::event_store::{LogPoint, Position};
+use crate::ports::{
+    event_store::{LogPoint, Position},
+    server_name::ServerName,
+};
 
 /// The maximum length of a checkpoint, lease or consumer name, in characters.
 pub const MAX_NAME_CHARS: usize = 128;
@@ -108,6 +111,11 @@ pub enum CheckpointError {
 /// Stores checkpoints by name. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait CheckpointStore: fmt::Debug + Send + Sync + 'static {
+    /// Its server, for messages; `None` if it is none, or has no name here.
+    fn server(&self) -> Option<ServerName> {
+        None
+    }
+
     /// The last checkpoint saved under `name`, if any.
     ///
     /// # Errors

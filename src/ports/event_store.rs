@@ -13,6 +13,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::watch;
 
+use crate::ports::server_name::ServerName;
+
 mod commit;
 mod confirmations;
 mod durability;
@@ -274,10 +276,26 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// Changes after an append. It is only a hint to read: it may be late, or repeat.
     fn wake(&self) -> watch::Receiver<Position>;
 
+    /// Its server, for messages; `None` if it is none, or has no name here.
+    fn server(&self) -> Option<ServerName> {
+        None
+    }
+
     /// Why the store is known to be unreachable, without a call: there is no connection, and a new one is being made. Its outcome is logged at the
     /// source, once per change. `None` while connected, and for a store within the process.
     fn unreachable(&self) -> Option<String> {
         None
+    }
+
+    /// What threatens the store while it works, for humans: the loss of one more server would stop it. It makes no call.
+    fn at_risk(&self) -> Option<String> {
+        None
+    }
+
+    /// Why calls are known to fail now, where that is logged at its source: the store is unreachable, or its circuit breaker refuses calls. Work that
+    /// fails in the meantime need not log it.
+    fn known_outage(&self) -> Option<String> {
+        self.unreachable()
     }
 
     /// Whether the store can be written and read now.

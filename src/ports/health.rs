@@ -7,6 +7,8 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 
+use crate::ports::server_name::{ServerName, named};
+
 /// The timeout of one check; a check that takes longer has failed.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -71,6 +73,11 @@ pub trait HealthCheck: fmt::Debug + Send + Sync + 'static {
     /// Whether readiness requires this component.
     fn required_for_readiness(&self) -> bool;
 
+    /// The server that it asks, for messages; `None` if it asks none.
+    fn server(&self) -> Option<ServerName> {
+        None
+    }
+
     /// Runs the check.
     async fn check(&self) -> CheckResult;
 
@@ -128,7 +135,8 @@ impl HealthReport {
     pub fn reasons(&self) -> String {
         let mut causes: Vec<(&ComponentHealth, Vec<&str>)> = Vec::new();
         for component in self.in_the_way() {
-            let is_same = |first: &ComponentHealth| cause(&first.finding.detail) == cause(&component.finding.detail);
+            let is_same =
+                |first: &ComponentHealth| first_cause(&first.finding.detail) == first_cause(&component.finding.detail);
             match causes.iter_mut().find(|(first, _)| is_same(first)) {
                 Some((_, others)) => others.push(component.name),
                 None => causes.push((component, Vec::new())),
@@ -150,9 +158,20 @@ impl HealthReport {
     }
 }
 
-/// A result without the name of the port that failed: one broker may serve several of them.
-fn cause(detail: &str) -> &str {
-    detail.split_once(" is unavailable: ").map_or(detail, |(_, cause)| cause)
+/// An error without the name of the port that failed: one broker may serve several of them.
+#[must_use]
+pub fn cause(error: &str) -> &str {
+    let begins = [" is unavailable: ", "it is not known whether the commit was written: "];
+    begins.iter().find_map(|begin| error.split_once(begin)).map_or(error, |(_, cause)| cause)
+}
+
+/// How the words of an open circuit breaker begin, after the failure that opened it.
+pub const BREAKER_IS_OPEN: &str = " (the circuit breaker is open";
+
+/// The same without what a circuit breaker has added.
+fn first_cause(error: &str) -> &str {
+    let cause = cause(error);
+    cause.split_once(BREAKER_IS_OPEN).map_or(cause, |(first, _)| first)
 }
 
 /// Checks every component of the node.
@@ -228,7 +247,10 @@ pub async fn run_check(check: &Arc<dyn HealthCheck>) -> ComponentHealth {
     let finding = match timeout(CHECK_TIMEOUT, AssertUnwindSafe(check.check()).catch_unwind()).await {
         Ok(Ok(finding)) => finding,
         Ok(Err(_panic)) => CheckResult::unhealthy("the check panicked"),
-        Err(_) => CheckResult::unhealthy(format!("no answer within {} ms", CHECK_TIMEOUT.as_millis())),
+        Err(_) => {
+            let why = format!("no answer within {} ms", CHECK_TIMEOUT.as_millis());
+            CheckResult::unhealthy(named(check.server().as_ref(), why))
+        }
     };
     ComponentHealth {
         name: check.name(),
@@ -254,7 +276,10 @@ mod tests {
             ("store", "the event store is unavailable: connection refused"),
             ("transport", "the message bus is unavailable: connection refused"),
             ("ids", "this node has no worker number"),
-            ("projections", "the event store is unavailable: connection refused"),
+            (
+                "projections",
+                "the event store is unavailable: connection refused (the circuit breaker is open; next try in 3 s)",
+            ),
         ];
         let report = HealthReport { components: components.map(failed).into(), is_draining: false };
         let reasons = report.reasons();

@@ -15,7 +15,10 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::ports::checkpoint_store::{MAX_NAME_CHARS, is_valid_name};
+use crate::ports::{
+    checkpoint_store::{MAX_NAME_CHARS, is_valid_name},
+    server_name::ServerName,
+};
 
 /// The minimum time to live of a lease.
 pub const MIN_TTL: Duration = Duration::from_millis(10);
@@ -101,6 +104,11 @@ pub fn validate_ttl(ttl: Duration) -> Result<(), LeaseError> {
 /// Grants leases. See the module for the guarantees of every backend.
 #[async_trait]
 pub trait LeaseStore: fmt::Debug + Send + Sync + 'static {
+    /// Its server, for messages; `None` if it is none, or has no name here.
+    fn server(&self) -> Option<ServerName> {
+        None
+    }
+
     /// Makes `holder` the owner of `name` for `ttl`; `None` if another holder owns it.
     ///
     /// A holder that already owns the lease acquires it again as a new ownership with a new token; its earlier [`Lease`] is lost. So a node restarted

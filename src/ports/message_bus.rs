@@ -23,6 +23,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use crate::ports::server_name::ServerName;
+
 mod delivery_window;
 mod prefetch;
 
@@ -224,11 +226,28 @@ pub trait MessageBus: fmt::Debug + Send + Sync + 'static {
     /// [`BusError::Unavailable`].
     async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError>;
 
+    /// Its server, for messages; `None` if it is none, or has no name here.
+    fn server(&self) -> Option<ServerName> {
+        None
+    }
+
     /// Why the bus is known to be unreachable, without a call, as [`EventStore::unreachable`] does for a store.
     ///
     /// [`EventStore::unreachable`]: crate::ports::event_store::EventStore::unreachable
     fn unreachable(&self) -> Option<String> {
         None
+    }
+
+    /// What threatens the bus while it works, for humans: the loss of one more server would stop it. It makes no call.
+    fn at_risk(&self) -> Option<String> {
+        None
+    }
+
+    /// Why calls are known to fail now, as [`EventStore::known_outage`] does for a store.
+    ///
+    /// [`EventStore::known_outage`]: crate::ports::event_store::EventStore::known_outage
+    fn known_outage(&self) -> Option<String> {
+        self.unreachable()
     }
 
     /// Whether a message published now would be accepted.

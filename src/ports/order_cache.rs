@@ -10,7 +10,10 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::ports::event_store::{LogId, StreamId};
+use crate::ports::{
+    event_store::{LogId, StreamId},
+    server_name::ServerName,
+};
 
 /// Identifies a folded order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +45,11 @@ pub trait OrderCache: fmt::Debug + Send + Sync + 'static {
 
     /// Why the cache is known to be unreachable, without a call; `None` while it is connected.
     fn unreachable(&self) -> Option<String> {
+        None
+    }
+
+    /// Its server, for messages; `None` if it is none, or has no name here.
+    fn server(&self) -> Option<ServerName> {
         None
     }
 

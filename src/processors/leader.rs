@@ -6,7 +6,10 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::owners::Owners;
-use crate::ports::lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL};
+use crate::ports::{
+    lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL},
+    server_name::named,
+};
 
 /// The interval at which a standby tries to become the leader.
 pub const STANDBY_POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -61,7 +64,7 @@ pub async fn run_as_leader<T>(
             return Leadership::Standby(leader);
         }
         Ok(Err(error)) => return Leadership::Failed(error.to_string()),
-        Err(_) => return Leadership::Failed("the lease store does not answer".to_owned()),
+        Err(_) => return Leadership::Failed(named(leases.server().as_ref(), "the lease store does not answer")),
     };
     owners.saw(name, node);
     let lost = CancellationToken::new();
@@ -98,7 +101,9 @@ async fn renew_until_lost(store: &dyn LeaseStore, lease: &Lease) -> LeaseError {
             }
             Ok(Err(LeaseError::Unavailable(_))) => RENEW_RETRY_INTERVAL,
             Ok(Err(error)) => return error,
-            Err(_) => return LeaseError::Unavailable("a renewal was not answered in time".to_owned()),
+            Err(_) => {
+                return LeaseError::Unavailable(named(store.server().as_ref(), "a renewal was not answered in time"));
+            }
         };
     }
 }
@@ -107,12 +112,12 @@ async fn renew_until_lost(store: &dyn LeaseStore, lease: &Lease) -> LeaseError {
 async fn describe_loss(store: &dyn LeaseStore, lease: &Lease, error: LeaseError) -> String {
     let now = match error {
         LeaseError::Lost => timeout(LEASE_TIMEOUT, store.holder(&lease.name)).await.ok().and_then(Result::ok).flatten(),
-        _ => return error.to_string(),
+        _ => return named(store.server().as_ref(), error.to_string()),
     };
     match now {
         Some(owner) if owner.holder == lease.holder && owner.fencing_token > lease.fencing_token => {
             format!("another node has the same name, {}", lease.holder)
         }
-        _ => error.to_string(),
+        _ => named(store.server().as_ref(), error.to_string()),
     }
 }

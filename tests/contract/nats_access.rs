@@ -358,6 +358,13 @@ async fn a_missing_permission_fails_the_start_and_is_named() {
         // Of one stream.
         ("$JS.API.CONSUMER.MSG.NEXT.PREFIX-events.>", "_INBOX.>", "permit $JS.API.CONSUMER.MSG.NEXT.> for publishing"),
         ("$JS.API.CONSUMER.DELETE.>", "_INBOX.>", "permit $JS.API.CONSUMER.DELETE.> for publishing"),
+        // Needed only once the stream of events is full, or for the first dead letter.
+        ("$JS.API.CONSUMER.LIST.*", "_INBOX.>", "permit $JS.API.CONSUMER.LIST.* for publishing"),
+        ("$JS.API.STREAM.PURGE.*", "_INBOX.>", "permit $JS.API.STREAM.PURGE.* for publishing"),
+        ("$JS.API.STREAM.CREATE.*", "_INBOX.>", "permit $JS.API.STREAM.CREATE.* for publishing"),
+        ("$JS.API.STREAM.MSG.DELETE.*", "_INBOX.>", "permit $JS.API.STREAM.MSG.DELETE.* for publishing"),
+        ("$JS.API.STREAM.MSG.GET.*", "_INBOX.>", "permit $JS.API.STREAM.MSG.GET.* for publishing"),
+        ("$JS.API.STREAM.MSG.GET.KV_PREFIX-leases", "_INBOX.>", "permit $JS.API.STREAM.MSG.GET.* for publishing"),
         ("$JS.API.INFO", "_INBOX.>", "permit $JS.API.INFO for publishing"),
         ("$JS.API.STREAM.INFO.*", "_INBOX.>", "permit $JS.API.STREAM.INFO.* for publishing"),
         ("nothing", "nothing", "permit _INBOX.> for subscribing"),

@@ -83,6 +83,11 @@ class Script:
         for port in ports:
             until(f"{port} has the order", lambda: call(port, "GET", f"/orders/{order['orderId']}")["status"] == "Pending")
 
+    def expect_no_complaint(self):
+        """Nothing is wrong with a cluster that has just started, so no node says so."""
+        complaints = [line for line in self.output if re.search(r" (WARN|ERROR) ", line)]
+        assert not complaints, "".join(complaints)
+
     def expect_exit(self, code):
         found = self.process.wait(timeout=120)
         output = "".join(self.output)
@@ -100,6 +105,7 @@ def serves_until_interrupted(broker, binary):
     with Script(broker, binary) as script:
         script.until_complete()
         script.place_an_order(script.ports)
+        script.expect_no_complaint()
         # Like a terminal: to the whole process group of the script.
         os.killpg(script.process.pid, signal.SIGINT)
         script.expect_exit(0)

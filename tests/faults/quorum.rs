@@ -68,6 +68,44 @@ async fn a_node_that_starts_without_a_quorum_serves_once_there_is_one() {
     }
 }
 
+/// One fault has many symptoms, and a relay, a mark and a subscription that fail because of it say so once, not with each of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_lost_its_quorum_says_so_once_for_each_part_of_it() {
+    let mut cluster = NatsCluster::start("");
+    let mut node = Process::serve(&settings(&cluster, &fresh_prefix(), &[])).await;
+    assert!(takes(&node, new_order("c", "before")).await);
+    let lost_at = std::time::Instant::now();
+    cluster.kill(0);
+    cluster.kill(1);
+    for name in ["store", "transport", "outbox", "projections", "subscriptions", "ids", "worker_number"] {
+        until(&format!("{name} has failed"), async || {
+            // Commands need ids.
+            let _ = takes(&node, new_order("c", "meanwhile")).await;
+            node.health(name).await.0 == "Unhealthy"
+        })
+        .await;
+    }
+    let said = node.said();
+    let loud: Vec<_> = said.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    let addresses = (0..SERVERS).map(|server| cluster.url_of(server).replace("nats://", ""));
+    let addresses: Vec<_> = addresses.collect();
+    let reminders = lost_at.elapsed().as_secs() as usize / 30;
+    for part in
+        ["the outbox is stalled", "id mark", "the subscription failed", "worker number", "projection is stalled"]
+    {
+        let lines: Vec<_> = loud.iter().filter(|line| line.contains(part)).collect();
+        assert!(lines.len() <= 1 + reminders, "{part}: {lines:#?}");
+    }
+    for line in loud {
+        assert!(addresses.iter().any(|address| line.contains(address)), "{line}");
+    }
+    cluster.start_again(0);
+    cluster.start_again(1);
+    until("it is ready", async || node.is_ready().await).await;
+    node.signal("TERM");
+    assert_eq!(node.end().await, Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_ends_at_once_and_in_order_while_it_looks_for_a_quorum() {
     let mut cluster = NatsCluster::start("");

@@ -11,10 +11,10 @@ use ordersystem::{
 use crate::{
     audit::{assert_list_and_stats, listed, stats},
     durable::Durable,
-    load::{Known, new_order},
+    load::{Known, new_order, payment},
     redis_server::{DURABLE, RedisServer},
     shorter_log::reason,
-    support::{Process, refused, run, until},
+    support::{Process, embedded, refused, run, until},
 };
 
 fn settings(server: &RedisServer, dir: &Path) -> Vec<String> {
@@ -110,10 +110,45 @@ async fn a_damaged_read_model_degrades_health_and_is_built_again_on_request() {
     assert_eq!(status, "Degraded", "{detail}");
     assert!(detail.contains("currency 'X'") && detail.contains("`ordersystem projections rebuild`"), "{detail}");
     assert!(service.is_ready().await, "orders and commands do not need it");
+    for _ in 0..20 {
+        assert_eq!(reason(&list().await.unwrap_err()), "DATA_CORRUPT");
+    }
+    let said = service.said();
+    let loud: Vec<_> = said.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
+    assert!(loud.len() == 1 && loud[0].contains("the read model is damaged"), "{loud:#?}");
     let rebuilt = run(&["projections", "rebuild", "--address", &service.address.to_string()]).await;
     assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
     assert_list_and_stats(&service, &known.orders()).await;
     assert_eq!(service.health("projections").await.0, "Healthy");
+    until_logged(&service, "the read model can be read again").await;
+}
+
+/// A read model that takes no events is retried twice a second.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_model_that_takes_no_events_is_said_once_and_that_it_takes_them_again() {
+    let (folder, known) = (tempfile::tempdir().unwrap(), Known::default());
+    let service = Process::serve_from(folder.path()).await;
+    place(&service, &known, 0..5).await;
+    assert_list_and_stats(&service, &known.orders()).await;
+    service.kill().await;
+    let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
+    assert_eq!(file.execute("UPDATE orders SET currency = 'X'", []).unwrap(), 5);
+    drop(file);
+
+    let args = [&embedded(folder.path())[..], &["--log-level".as_ref(), "info,ordersystem::processors=debug".as_ref()]];
+    let service = Process::serve(&args.concat()).await;
+    let (order_id, _) = known.orders().into_iter().next().unwrap();
+    service.commands().await.pay_order(payment(&order_id, "pay")).await.unwrap();
+    let tries = "the order projection is tried again";
+    let tried = || service.said().iter().filter(|line| line.contains(tries)).count();
+    until("it has been tried again and again", async || tried() >= 4).await;
+    let said = service.said();
+    let count = |words: &str| said.iter().filter(|line| line.contains(words)).count();
+    assert_eq!(count("the order projection is stalled"), 1, "{said:#?}");
+    assert_eq!(count("the read model resumes from its checkpoint"), 1, "{said:#?}");
+    let rebuilt = run(&["projections", "rebuild", "--address", &service.address.to_string()]).await;
+    assert_eq!(rebuilt.code, Some(0), "{rebuilt:?}");
+    until_logged(&service, "the order projection follows the log again").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

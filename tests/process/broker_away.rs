@@ -19,19 +19,19 @@ const GRACE: [&str; 2] = ["--shutdown-grace-ms", "600000"];
 /// Longer than a shutdown with an unavailable broker takes, on a busy machine too.
 const ENDS_WITHIN: Duration = Duration::from_secs(90);
 
-enum Broker {
+pub enum Broker {
     Redis(RedisServer),
     Nats(NatsServer),
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Away {
+pub enum Away {
     Paused,
     Gone,
 }
 
 impl Broker {
-    fn settings(&self, what: &[&str]) -> Vec<String> {
+    pub fn settings(&self, what: &[&str]) -> Vec<String> {
         let (name, url) = match self {
             Self::Redis(server) => ("redis", server.url()),
             Self::Nats(server) => ("nats", server.url()),
@@ -40,7 +40,7 @@ impl Broker {
         used.chain([format!("--{name}"), url]).collect()
     }
 
-    fn go(&mut self, away: Away) {
+    pub fn go(&mut self, away: Away) {
         match (self, away) {
             (Self::Redis(server), Away::Paused) => server.signal("STOP"),
             (Self::Redis(server), Away::Gone) => server.kill(),
@@ -50,7 +50,7 @@ impl Broker {
     }
 }
 
-async fn start(settings: &[String], more: &[&str]) -> Process {
+pub async fn start(settings: &[String], more: &[&str]) -> Process {
     let args: Vec<&str> = settings.iter().map(String::as_str).chain(GRACE).chain(more.iter().copied()).collect();
     Process::start(&args).await
 }

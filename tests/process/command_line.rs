@@ -82,6 +82,27 @@ async fn a_node_that_requires_durability_does_not_start_without_it() {
 }
 
 #[tokio::test]
+async fn a_data_folder_in_memory_is_not_durable_and_the_refusal_names_its_file_system() {
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let dir = folder.path().to_str().expect("text");
+    let args = ["--persistence", "embedded", "--data-dir", dir, "--log-level", "off", "--port", "0"];
+    let refused = run(&[&args[..], &["--require-durable"]].concat()).await;
+    let in_memory = format!("{dir} is on tmpfs, a file system in memory");
+    let why = [
+        "--require-durable: the durability of persistence embedded is process, machine is required",
+        &in_memory,
+        "does not survive a restart of the machine",
+        "name a folder on a disk with --data-dir",
+    ];
+    assert_refused(&refused, 1, &why);
+    // Without the requirement it serves, and says the same.
+    let node = Process::start(&["--persistence", "embedded", "--data-dir", dir]).await;
+    let shown: serde_json::Value = serde_json::from_str(&node.get("/").await).expect("JSON");
+    assert_eq!(shown["durability"], "process");
+    assert!(shown["durabilityDetail"].as_str().is_some_and(|detail| detail.contains(&in_memory)), "{shown}");
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_refused_in_one_line_that_names_it() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();

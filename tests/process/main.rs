@@ -3,6 +3,7 @@
 
 mod access;
 mod broker_away;
+mod broker_words;
 mod certificates;
 mod command_line;
 mod files;

@@ -4,7 +4,7 @@ use std::{process::Stdio, time::Duration};
 
 use crate::{
     redis_server::{DURABLE, RedisServer, free_port},
-    support::{Process, program, run},
+    support::{Process, program, run, until},
     tls::Authority,
 };
 use tokio::{
@@ -168,6 +168,40 @@ async fn an_absent_redis_is_logged_once_with_its_address() {
     assert_eq!(of_the_connection, 1, "{lines:#?}");
     let without = lines.iter().find(|line| line.contains("Redis") && !line.contains(&address));
     assert_eq!(without, None, "a line about Redis without its address");
+}
+
+#[tokio::test]
+async fn health_says_that_no_fail_over_can_happen_while_too_few_sentinels_are_reachable() {
+    let server = RedisServer::start(DURABLE);
+    let monitor = format!("sentinel monitor orders 127.0.0.1 {} 1", server.port);
+    let mut sentinel = RedisServer::start_sentinel(&monitor);
+    let address = format!("redis+sentinel://127.0.0.1:{}/orders", sentinel.port);
+    let mut node = Process::serve(&["--persistence", "redis", "--transport", "redis", "--redis", &address]).await;
+    node.places_an_order().await;
+    for name in ["store", "transport"] {
+        assert_eq!(node.health(name).await.0, "Healthy");
+    }
+    sentinel.kill();
+    for name in ["store", "transport"] {
+        until("it is degraded", async || node.health(name).await.0 == "Degraded").await;
+        let (_, detail) = node.health(name).await;
+        let expected = format!(
+            "no fail-over can happen: 0 of 1 Sentinels reachable (the Sentinel at 127.0.0.1:{}: connection refused",
+            sentinel.port
+        );
+        assert!(detail.contains(&expected), "{detail}");
+    }
+    assert!(node.get("/health").await.contains("{\"status\":\"Degraded\""));
+    assert!(node.is_ready().await, "the primary answers");
+    node.places_an_order().await;
+    sentinel.start_again();
+    for name in ["store", "transport"] {
+        until("it is healthy", async || node.health(name).await.0 == "Healthy").await;
+    }
+    node.log.line_with("Redis has enough Sentinels again").await;
+    let said = node.said();
+    let warnings: Vec<_> = said.iter().filter(|line| line.contains("Redis has too few Sentinels")).collect();
+    assert_eq!(warnings.len(), 1, "{said:#?}");
 }
 
 /// The settings of a Redis or a Sentinel, with dashes on its command line.

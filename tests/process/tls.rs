@@ -319,7 +319,13 @@ async fn the_probe_names_a_missing_client_certificate_and_a_defect_of_its_own() 
     let said = format!(
         "error: {address} requires a client certificate: give one with --cert FILE and its key with --key FILE\n"
     );
-    assert_eq!((none.code, none.stderr), (Some(1), said));
+    assert_eq!((none.code, none.stderr), (Some(1), said.clone()));
+    for command in
+        [&["projections", "rebuild"][..], &["dead-letters", "list", "order-event-logger"], &["log-level", "debug"]]
+    {
+        let refused = outcome(program().args(command).args(at)).await;
+        assert_eq!((refused.code, refused.stderr), (Some(1), said.clone()), "{command:?}");
+    }
     self_signed(&authority, "other", 2090);
     let (cert, key) = (authority.path("other.pem"), authority.path("other.key"));
     let other = health(&[&at[..], &["--cert", &cert, "--key", &key]].concat()).await;
@@ -333,6 +339,20 @@ async fn the_probe_names_a_missing_client_certificate_and_a_defect_of_its_own() 
         assert!(!said.contains(word), "{word}: {said}");
     }
     assert!(said.contains("it does not trust the certificate of this node"), "{said}");
+}
+
+#[tokio::test]
+async fn a_node_that_is_not_there_is_described_without_words_of_a_library() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    for command in
+        [&["health"][..], &["projections", "rebuild"], &["dead-letters", "list", "any"], &["log-level", "debug"]]
+    {
+        let absent = outcome(program().args(command).args(["--address", &address])).await;
+        let said = format!("error: {address} is unreachable: connection refused\n");
+        assert_eq!((absent.code, absent.stderr), (Some(1), said), "{command:?}");
+    }
 }
 
 #[tokio::test]

@@ -67,10 +67,14 @@ impl DataDir {
         self.path.join(name)
     }
 
-    /// Whether the folder is in memory and not on a disk, as far as the system reports it: then its data does not survive the machine.
-    pub(super) fn is_volatile(&self) -> bool {
+    /// Why the data does not survive a restart of the machine, if the folder is in memory and not on a disk, as far as the system reports it.
+    pub(super) fn volatile(&self) -> Option<String> {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        file_system_of(&self.path, &mounts).is_some_and(|kind| matches!(kind, "tmpfs" | "ramfs"))
+        let kind = file_system_of(&self.path, &mounts).filter(|kind| matches!(*kind, "tmpfs" | "ramfs"))?;
+        let path = self.path.display();
+        Some(format!(
+            "{path} is on {kind}, a file system in memory: what it holds does not survive a restart of the machine"
+        ))
     }
 }
 

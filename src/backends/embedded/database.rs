@@ -44,6 +44,8 @@ pub struct Database {
     log_id: LogId,
     token_key: TokenKey,
     durability: Durability,
+    /// Why it is not durable.
+    not_durable: Option<String>,
     tail: Arc<Tail>,
     readers: Readers,
     queue: Arc<Queue>,
@@ -96,7 +98,8 @@ impl Database {
         // Only a write proves that the folder is writable.
         connection.probe()?;
         let marker = if is_log { Some(OpenMarker::set(&file)?) } else { None };
-        let is_durable = connection.is_synced()? && !dir.is_volatile();
+        let not_durable =
+            if connection.is_synced()? { dir.volatile() } else { Some("SQLite does not sync each commit".to_owned()) };
         if is_new {
             tracing::info!("made a new read model in {}", file.display());
         }
@@ -122,7 +125,8 @@ impl Database {
         Ok(Self {
             log_id,
             token_key,
-            durability: if is_durable { Durability::Machine } else { Durability::Process },
+            durability: if not_durable.is_none() { Durability::Machine } else { Durability::Process },
+            not_durable,
             tail,
             readers: Readers::new(file),
             queue,
@@ -143,6 +147,10 @@ impl Database {
 
     pub(super) const fn durability(&self) -> Durability {
         self.durability
+    }
+
+    pub(super) fn not_durable(&self) -> Option<&str> {
+        self.not_durable.as_deref()
     }
 
     /// The end of the log.

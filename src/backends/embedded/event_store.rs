@@ -24,7 +24,7 @@ use crate::ports::{
     },
 };
 
-/// An [`EventStore`] in a data folder. Durability: machine.
+/// An [`EventStore`] in a data folder. Durability: machine, if the folder is on a disk.
 #[derive(Clone, Debug)]
 pub struct EmbeddedEventStore(Arc<Database>);
 
@@ -56,6 +56,10 @@ impl EventStore for EmbeddedEventStore {
 
     fn durability(&self) -> Durability {
         self.0.durability()
+    }
+
+    fn durability_detail(&self) -> Option<String> {
+        self.0.not_durable().map(str::to_owned)
     }
 
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {

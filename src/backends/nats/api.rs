@@ -6,13 +6,10 @@ use async_nats::{HeaderMap, Message, Request, client::RequestErrorKind, header};
 use bytes::Bytes;
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{
-    connection::{ConnectError, Nats},
-    permissions::refused_reply,
-};
+use super::connection::Nats;
+use crate::ports::io_errors;
 
 /// JetStream's error numbers, as in its `errors.json`.
 pub(super) mod code {
@@ -93,6 +90,16 @@ impl CallError {
             Self::Refused { status, code, .. } => passes(*status, *code),
             Self::TooLarge(_) | Self::Forbidden(_) => false,
             Self::NotSent(_) | Self::Lost(_) | Self::UnderWay(_) => true,
+        }
+    }
+
+    /// The same with the address of the server.
+    fn at(self, nats: &Nats) -> Self {
+        match self {
+            Self::NotSent(why) => Self::NotSent(nats.named(why)),
+            Self::Lost(why) => Self::Lost(nats.named(why)),
+            Self::UnderWay(why) => Self::UnderWay(nats.named(why)),
+            other => other,
         }
     }
 
@@ -185,7 +192,7 @@ impl Nats {
         let body = serde_json::to_vec(body).map_err(|error| CallError::NotSent(error.to_string()))?;
         let request = Request::new().payload(body.into()).timeout(Some(most));
         let answer = self.request(format!("$JS.API.{what}"), request, most).await?;
-        read_answer(&answer.payload)
+        read_answer(&answer.payload).map_err(|error| error.at(self))
     }
 
     /// Publishes to the stream that takes `subject`, and returns the sequence of the message: that of the first try for a message with an id that the
@@ -209,7 +216,7 @@ impl Nats {
     ) -> Result<PublishAck, CallError> {
         let request = Request::new().headers(headers).payload(payload);
         let answer = self.request(subject, request, self.options().request_timeout).await?;
-        read_answer(&answer.payload)
+        read_answer(&answer.payload).map_err(|error| error.at(self))
     }
 
     /// One message of `stream`, read from its leader.
@@ -223,13 +230,13 @@ impl Nats {
         };
         let payload = BASE64
             .decode(message.data.as_bytes())
-            .map_err(|_| CallError::Lost("a message has an unexpected encoding".to_owned()))?;
+            .map_err(|_| CallError::Lost("a message has an unexpected encoding".to_owned()).at(self))?;
         Ok(Some(Stored { subject: message.subject, sequence: message.seq, payload: payload.into() }))
     }
 
     async fn request(&self, subject: String, request: Request, most: Duration) -> Result<Message, CallError> {
         if !self.is_connected() {
-            return Err(CallError::NotSent(self.failure().unwrap_or_else(|| "not connected to NATS".to_owned())));
+            return Err(CallError::NotSent(self.failure().unwrap_or_else(|| self.named("not connected"))));
         }
         let asked_at = Instant::now();
         // A timeout here as well: the client waits for a slot in its queue without a limit.
@@ -241,12 +248,13 @@ impl Nats {
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(match error.kind() {
-                RequestErrorKind::NoResponders => CallError::NotSent("no stream of NATS accepts it".to_owned()),
-                RequestErrorKind::InvalidSubject => CallError::NotSent(error.to_string()),
+                RequestErrorKind::NoResponders => CallError::NotSent(self.named(NO_STREAM)),
+                RequestErrorKind::InvalidSubject => CallError::NotSent(self.named(error.to_string())),
                 RequestErrorKind::MaxPayloadExceeded => CallError::TooLarge(error.to_string()),
-                RequestErrorKind::TimedOut | RequestErrorKind::Other => self.no_answer(asked_at, error.to_string()),
+                RequestErrorKind::TimedOut => self.no_answer(asked_at, format!("no answer within {most:?}")),
+                RequestErrorKind::Other => self.no_answer(asked_at, in_words(&error)),
             }),
-            Err(_) => Err(self.no_answer(asked_at, format!("NATS did not answer within {most:?}"))),
+            Err(_) => Err(self.no_answer(asked_at, format!("no answer within {most:?}"))),
         }
     }
 }
@@ -255,7 +263,7 @@ impl Nats {
     /// The reason for a missing reply: a reply that the user may not receive never comes.
     fn no_answer(&self, asked_at: Instant, why: String) -> CallError {
         let forbidden = self.forbidden().subscription().or_else(|| self.forbidden().since(asked_at));
-        CallError::Lost(forbidden.unwrap_or(why))
+        CallError::Lost(self.named(forbidden.unwrap_or(why)))
     }
 
     /// Whether a publish to `subject` would be decided: the server that decides all publishes refuses one whose condition cannot hold before it
@@ -273,60 +281,42 @@ impl Nats {
             }
             Err(_) => {
                 let forbidden = self.forbidden().subscription();
-                Err(CallError::Lost(forbidden.unwrap_or_else(|| "NATS does not answer".to_owned())))
+                Err(CallError::Lost(self.named(forbidden.unwrap_or_else(|| "no answer in time".to_owned()))))
             }
         }
-    }
-
-    /// Whether this user may publish to `subject`. Other reasons why NATS would not accept a publish are reported by the caller that publishes.
-    ///
-    /// # Errors
-    /// [`ConnectError::Fatal`] names the missing permission.
-    pub(super) async fn may_publish(&self, subject: String) -> Result<(), ConnectError> {
-        match self.probe(subject, Instant::now() + self.options().request_timeout).await {
-            Err(CallError::Forbidden(why)) => Err(ConnectError::Fatal(why)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Like [`Nats::may_publish`], for a subject with subscribers that must not receive a probe: the server checks the permission first, and then
-    /// refuses the message for its reply subject, so that it reaches no one.
-    ///
-    /// # Errors
-    /// As [`Nats::may_publish`].
-    pub(super) async fn may_publish_unseen(&self, subject: String) -> Result<(), ConnectError> {
-        // On a later connection it would be sent late.
-        if !self.is_connected() {
-            return Ok(());
-        }
-        let (asked_at, reply) = (Instant::now(), refused_reply());
-        let refused = async {
-            let probe = self.client().publish_with_reply(subject.clone(), reply.clone(), "probe".into());
-            probe.await.ok()?;
-            tokio::select! {
-                why = self.forbidden().publish_to(&subject, asked_at) => Some(why),
-                _ = self.forbidden().publish_to(&reply, asked_at) => None,
-            }
-        };
-        let refused = timeout(self.options().request_timeout, refused).await.ok().flatten();
-        refused.map_or(Ok(()), |why| Err(ConnectError::Fatal(why)))
     }
 }
 
-impl Nats {
-    /// Whether this user may read `stream` through consumers. Each call names none, so it does nothing; other reasons why consumers cannot be used are
-    /// reported by the caller that reads. NATS never answers a request for the next message of a consumer that does not exist, so that one is probed.
-    ///
-    /// # Errors
-    /// [`ConnectError::Fatal`] names the missing permission.
-    pub(super) async fn may_consume(&self, stream: &str) -> Result<(), ConnectError> {
-        let may = async |what: &str| match self.ask::<Value>(&format!("CONSUMER.{what}.{stream}.probe"), &()).await {
-            Err(CallError::Forbidden(why)) => Err(ConnectError::Fatal(why)),
-            _ => Ok(()),
-        };
-        let next = self.may_publish_unseen(format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.probe"));
-        tokio::try_join!(may("CREATE"), next, may("DELETE")).map(drop)
+/// What it means that no server takes a message.
+const NO_STREAM: &str = "no stream accepts it: there is none, or it has no leader";
+/// What JetStream says where the servers of a stream, or of JetStream itself, have no leader.
+const NO_LEADER: &str = "JetStream system temporarily unavailable";
+
+/// An error of the client library with its cause, in plain words.
+pub(super) fn in_words(error: &dyn std::error::Error) -> String {
+    jetstream_words(&with_sources(error))
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) if !error.to_string().contains(&source.to_string()) => {
+            format!("{error}: {}", with_sources(source))
+        }
+        _ => error.to_string(),
     }
+}
+
+/// What the client library or JetStream says, in plain words.
+pub(super) fn jetstream_words(said: &str) -> String {
+    if said.to_ascii_lowercase().contains("no responders") {
+        return NO_STREAM.to_owned();
+    }
+    let said = said.rsplit("etstream error: ").next().unwrap_or(said).rsplit("etStream error: ").next().unwrap_or(said);
+    let said = said.split(" (code ").next().unwrap_or(said);
+    if said.contains(NO_LEADER) {
+        return format!("{said}: its servers have no quorum, or are electing a leader");
+    }
+    io_errors::plainly(said)
 }
 
 fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
@@ -336,7 +326,7 @@ fn read_answer<T: DeserializeOwned>(payload: &[u8]) -> Result<T, CallError> {
     match error {
         None => serde_json::from_slice(payload).map_err(unreadable),
         Some(error) if code::UNDECIDED.contains(&error.err_code) => Err(CallError::UnderWay(error.description)),
-        Some(error) if error.is_passing() => Err(CallError::Lost(error.description)),
+        Some(error) if error.is_passing() => Err(CallError::Lost(jetstream_words(&error.description))),
         Some(error) if error.err_code == code::MESSAGE_TOO_LARGE => Err(CallError::TooLarge(error.description)),
         Some(error) => Err(CallError::Refused { status: error.code, code: error.err_code, text: error.description }),
     }

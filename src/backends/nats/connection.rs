@@ -24,6 +24,7 @@ use super::{
     stranger,
 };
 pub use crate::backends::connect_error::ConnectError;
+use crate::ports::server_name::ServerName;
 
 /// A NATS server, connected or not. Clones share the connection.
 #[derive(Clone, Debug)]
@@ -48,8 +49,9 @@ impl Nats {
     pub async fn start(options: NatsOptions) -> Result<Self, String> {
         let (servers, login) = addresses(&options.url)?;
         let hosts = servers.iter().map(|server| bracketed(server.host())).collect();
-        let addresses = servers.iter().map(address).collect();
-        let contact = Arc::new(Contact::new(&options.prefix));
+        let addresses: Arc<[String]> = servers.iter().map(address).collect();
+        let server = ServerName::new("NATS", addresses.join(","));
+        let contact = Arc::new(Contact::new(&options.prefix, server));
         let (told, seen) = (Arc::clone(&contact), Arc::clone(&contact));
         let connect = with_access(login.into_options(), &options.access)?
             .name("ordersystem")
@@ -101,7 +103,7 @@ impl Nats {
                 why if is_over() || self.down_for() >= self.options.connect_timeout => {
                     return Err(match self.strangers().await {
                         Some(why) => ConnectError::Fatal(why),
-                        None => ConnectError::Retryable(why.unwrap_or_else(|| "no answer yet".to_owned())),
+                        None => ConnectError::Retryable(why.unwrap_or_else(|| self.named("no answer yet"))),
                     });
                 }
                 _ => sleep(Duration::from_millis(10)).await,
@@ -128,7 +130,17 @@ impl Nats {
             return None;
         }
         let why = self.contact.with(|talk| talk.attempts.clone().or_else(|| talk.failure.clone()));
-        Some(format!("NATS is unreachable: {}", why.as_deref().unwrap_or("not connected yet")))
+        Some(format!("NATS is unreachable: {}", why.unwrap_or_else(|| self.named("not connected yet"))))
+    }
+
+    /// `why` with the address of NATS, if it does not have it.
+    pub(super) fn named(&self, why: impl Into<String>) -> String {
+        self.contact.server.named(why.into())
+    }
+
+    /// NATS, for messages.
+    pub(super) fn server(&self) -> &ServerName {
+        &self.contact.server
     }
 
     /// Whether waiting for a reply is futile: requests are not sent, and will not be soon. Always false if another server may take over.

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{address::address, permissions::Forbidden, stranger};
+use crate::ports::server_name::ServerName;
 
 /// How often it is logged that NATS is still unreachable.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
@@ -15,6 +16,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Contact {
     talk: Mutex<Talk>,
+    pub server: ServerName,
     pub forbidden: Forbidden,
 }
 
@@ -43,8 +45,8 @@ impl Default for Talk {
 }
 
 impl Contact {
-    pub(super) fn new(prefix: &str) -> Self {
-        Self { talk: Mutex::default(), forbidden: Forbidden::new(prefix) }
+    pub(super) fn new(prefix: &str, server: ServerName) -> Self {
+        Self { talk: Mutex::default(), server, forbidden: Forbidden::new(prefix) }
     }
 
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Talk) -> T) -> T {
@@ -64,7 +66,7 @@ impl Contact {
                     talk.said_at.take().is_some()
                 });
                 if was_down {
-                    tracing::info!("NATS is reachable again");
+                    tracing::info!(server = self.server.address(), "NATS is reachable again");
                 }
             }
             Event::Disconnected => {
@@ -87,12 +89,14 @@ impl Contact {
     /// Records and logs an operation that this user may not do: a denied request gets no reply.
     fn forbidden(&self, said: &str) {
         if let Some(what) = self.forbidden.note(said, LOG_INTERVAL) {
-            tracing::error!(what, "the NATS user lacks permissions that the service needs");
+            let server = self.server.address();
+            tracing::error!(server, what, "the NATS user lacks permissions that the service needs");
         }
     }
 
     /// Logs that NATS is unreachable, unless that was logged a moment ago.
     fn fails(&self, why: String) {
+        let why = self.server.named(why);
         let is_to_be_said = self.with(|talk| {
             talk.failure = Some(why.clone());
             // The loss of a connection is not worth a log line: its consequence is.

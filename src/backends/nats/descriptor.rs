@@ -182,7 +182,7 @@ async fn is_usable<'a>(
             }
             Ok(false)
         }
-        Err(ConnectError::Fatal(why)) => Err(format!("NATS at {shown}: {why}").into()),
+        Err(ConnectError::Fatal(why)) => Err(nats.named(why).into()),
     }
 }
 

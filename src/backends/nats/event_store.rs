@@ -258,7 +258,7 @@ impl Shared {
         };
         timeout_at(deadline, checking)
             .await
-            .map_err(|_| StoreError::Unavailable("NATS does not answer".to_owned()))??;
+            .map_err(|_| StoreError::Unavailable(self.nats.named("no answer in time")))??;
         self.log.probe(deadline).await.map_err(|error| StoreError::Unavailable(error.to_string()))?;
         self.check_permitted()?;
         match &*self.full.lock() {

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use super::{
-    api::{CallError, only_after},
+    api::{CallError, in_words, only_after},
     connection::{ConnectError, Nats},
     provision::{Made, ask_again, connected, make_stream},
 };
@@ -106,6 +106,7 @@ impl Bucket {
         let before = self.with_made(|known| known.replace(made));
         if before.is_some_and(|before| before != made) {
             tracing::error!(
+                server = self.nats.server().address(),
                 bucket = self.name,
                 "the bucket in NATS was lost with its contents and has been created again, empty"
             );
@@ -137,13 +138,14 @@ impl Bucket {
         }
     }
 
-    /// Finds or creates the bucket, and checks that this user may write to it.
+    /// Finds or creates the bucket, and checks that this user may read it and write to it.
     ///
     /// # Errors
     /// As [`Bucket::verify`].
     pub(super) async fn verify_writable(&self) -> Result<(), ConnectError> {
         self.verify().await?;
-        self.nats.may_publish(self.subject("probe")).await
+        let stream = self.stream();
+        tokio::try_join!(self.nats.may_read(&stream), self.nats.may_publish(self.subject("probe"))).map(drop)
     }
 
     /// Whether it would accept a write.
@@ -170,8 +172,7 @@ impl Bucket {
     /// A description of the problem with NATS.
     pub(super) async fn get(&self, key: &str) -> Result<Option<Entry>, String> {
         self.made().await?;
-        let stream =
-            self.nats.jetstream().get_stream_no_info(self.stream()).await.map_err(|error| error.to_string())?;
+        let stream = self.nats.jetstream().get_stream_no_info(self.stream()).await.map_err(|error| in_words(&error))?;
         let subject = self.subject(key);
         let error = match ask_again(|| stream.get_last_raw_message_by_subject(&subject)).await {
             Ok(message) => {
@@ -190,7 +191,7 @@ impl Bucket {
                 self.made_now().await?;
                 Ok(None)
             }
-            _ => Err(format!("the bucket {}: {error}", self.name)),
+            _ => Err(format!("the bucket {}: {}", self.name, in_words(&error))),
         }
     }
 

@@ -157,6 +157,9 @@ impl NatsMessageBus {
         nats.may_publish(self.shared.probe_subject()).await?;
         nats.may_publish_unseen(format!("{}.probe", self.shared.subject)).await?;
         nats.may_consume(&self.shared.stream).await?;
+        nats.may_trim(&self.shared.stream).await?;
+        // The dead letters of a handler are in a stream that is created with the first one.
+        nats.may_keep(&nats.stream_name("dead-probe")).await?;
         self.shared.registry.verify().await
     }
 }
@@ -283,7 +286,7 @@ impl MessageBus for NatsMessageBus {
             return Err(BusError::Unavailable(format!("NATS is unreachable: {why}")));
         }
         let deadline = Instant::now() + CHECK_WITHIN;
-        let silent = |_| BusError::Unavailable("NATS does not answer".to_owned());
+        let silent = |_| BusError::Unavailable(nats.named("no answer in time"));
         let found = timeout_at(deadline, publisher::ensure_room(&self.shared, 1)).await.map_err(silent)??;
         if found.room == 0 {
             let who = found.slowest.as_deref().unwrap_or("nobody");

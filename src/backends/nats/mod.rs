@@ -35,6 +35,7 @@ mod descriptor;
 pub mod event_store;
 mod kv;
 pub mod lease;
+mod may;
 pub mod message_bus;
 mod monitor;
 mod options;

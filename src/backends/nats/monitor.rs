@@ -7,7 +7,11 @@
 //! A server's report stays valid while the server cannot be asked, until the leader of the stream has lost it: it may come back with another setting.
 //! While it is lost it acknowledges nothing, and a majority that syncs is enough.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    time::Duration,
+};
 
 use async_nats::ServerInfo;
 use bytes::Bytes;
@@ -20,6 +24,8 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout},
 };
+
+use crate::ports::io_errors::plainly;
 
 /// The default monitoring port of nats-server.
 const USUAL_PORT: u16 = 8222;
@@ -328,7 +334,9 @@ fn addresses(contacts: &Contacts<'_>) -> Vec<String> {
     if !contacts.monitors.is_empty() {
         return contacts.monitors.to_vec();
     }
-    contacts.hosts.iter().map(|host| format!("{host}:{USUAL_PORT}")).collect()
+    // Servers on one machine have one usual port.
+    let usual: BTreeSet<_> = contacts.hosts.iter().map(|host| format!("{host}:{USUAL_PORT}")).collect();
+    usual.into_iter().collect()
 }
 
 /// The names of a server, and whether it syncs.
@@ -340,20 +348,23 @@ async fn ask(address: &str) -> Result<(Vec<String>, bool), String> {
     Ok((server_name.into_iter().chain([server_id]).collect(), config.sync_always))
 }
 
+fn words(error: impl std::fmt::Display) -> String {
+    plainly(&error.to_string())
+}
+
 async fn get(address: &str) -> Result<Varz, String> {
-    let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
+    let stream = TcpStream::connect(address).await.map_err(words)?;
     let handshake = hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = handshake.map_err(words)?;
     let request = http::Request::get("/varz").header(http::header::HOST, address).body(Empty::new());
-    let request = request.map_err(|error| error.to_string())?;
+    let request = request.map_err(words)?;
     let exchange = async {
-        let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let answer = sender.send_request(request).await.map_err(words)?;
         let status = answer.status();
         if !status.is_success() {
             return Err(format!("it answers {status}"));
         }
-        let body =
-            Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+        let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(words)?;
         serde_json::from_slice(&body.to_bytes()).map_err(|error| format!("its answer is not that of NATS: {error}"))
     };
     tokio::pin!(exchange);
@@ -362,7 +373,7 @@ async fn get(address: &str) -> Result<Varz, String> {
         // The connection may end before the whole reply has been read.
         ended = connection => match ended {
             Ok(()) => exchange.await,
-            Err(error) => Err(error.to_string()),
+            Err(error) => Err(words(error)),
         },
     }
 }

@@ -15,7 +15,7 @@ use async_nats::{HeaderMap, header};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    api::{CallError, code, passes},
+    api::{CallError, code, in_words, passes},
     connection::{ConnectError, Nats},
     server::too_few_replicas,
 };
@@ -157,14 +157,6 @@ pub(super) async fn ask_again<T, F: Future<Output = T>>(ask: impl Fn() -> F) -> 
         }
     }
     ask().await
-}
-
-/// An error of the client library with its cause.
-fn in_words(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) if !error.to_string().contains(&source.to_string()) => format!("{error}: {}", in_words(source)),
-        _ => error.to_string(),
-    }
 }
 
 /// The reason why an existing stream would lose messages that it must keep.

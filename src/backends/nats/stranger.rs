@@ -8,7 +8,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::ports::tls_errors::certificate_problem;
+use crate::ports::{io_errors::plainly, tls_errors::certificate_problem};
 
 /// How long a server may take to send the first bytes; NATS sends them at once.
 const SPEAKS_WITHIN: Duration = Duration::from_millis(300);
@@ -22,10 +22,6 @@ pub(super) fn in_words(error: &str) -> String {
     let says = |what: &str| lower.contains(what);
     let words = if says("expected info") || says("unable to parse") {
         NOT_NATS
-    } else if says("connection refused") {
-        "connection refused"
-    } else if says("connection reset") {
-        "connection reset: the server ended it"
     } else if says("authorization violation") {
         "authorization violation: it rejects the user, password, token or key, or requires one: give valid ones, as in \
          nats://user:password@host:port, or by --nats-password-file, --nats-token-file, --nats-credentials or --nats-nkey"
@@ -42,7 +38,7 @@ pub(super) fn in_words(error: &str) -> String {
     } else if is_silence(error) {
         "no NATS server answers in time"
     } else {
-        return error.to_owned();
+        return plainly(error);
     };
     words.to_owned()
 }

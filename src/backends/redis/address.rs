@@ -9,6 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use parking_lot::Mutex;
 use redis::{Client, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
 
 use super::{
@@ -34,6 +35,8 @@ struct Service {
     sentinels: Vec<Sentinel>,
     /// The `config-epoch` of the newest decision that has been used, by any clone.
     used_epoch: Arc<AtomicU64>,
+    /// Why the Sentinels cannot choose another primary, as of the last question.
+    too_few: Arc<Mutex<Option<String>>>,
 }
 
 /// The server to use, and the decision that names it if there are Sentinels.
@@ -78,6 +81,15 @@ impl Answers {
         let newest = self.newest()?.epoch;
         let of_most = self.said.iter().find(|said| said.epoch == newest && self.most_say(said));
         of_most.filter(|said| said.epoch >= self.used_epoch)
+    }
+
+    /// Whether so few Sentinels have answered that they cannot choose another primary; `failures` says why the others have not.
+    fn too_few(&self, failures: &[String]) -> Option<String> {
+        let (answered, asked) = (self.said.len(), self.asked);
+        (answered * 2 <= asked).then(|| {
+            let why = failures.join("; ");
+            format!("no fail-over can happen: {answered} of {asked} Sentinels reachable ({why})")
+        })
     }
 
     /// The decision that the majority agrees on.
@@ -147,7 +159,8 @@ impl Address {
             server.get_or_insert(read(&format!("{scheme}://{at}{host}/{db}"))?);
         }
         let server = server.ok_or("the address of Redis names no Sentinel")?;
-        Ok(Self { server, service: Some(Service { name: name.to_owned(), sentinels, used_epoch: Arc::default() }) })
+        let (name, used_epoch, too_few) = (name.to_owned(), Arc::default(), Arc::default());
+        Ok(Self { server, service: Some(Service { name, sentinels, used_epoch, too_few }) })
     }
 
     /// The number of the database.
@@ -169,6 +182,16 @@ impl Address {
         self.service.is_some()
     }
 
+    /// Why no other server can become the primary, although there are Sentinels: half of them or more did not answer when they were last asked.
+    pub(super) fn too_few_sentinels(&self) -> Option<String> {
+        self.service.as_ref().and_then(|service| service.too_few.lock().clone())
+    }
+
+    /// Whether another server may take over.
+    pub(super) fn may_fail_over(&self) -> bool {
+        self.has_sentinels() && self.too_few_sentinels().is_none()
+    }
+
     /// The human-readable address, without a password.
     pub(super) fn shown(&self) -> String {
         match &self.service {
@@ -183,7 +206,7 @@ impl Address {
     /// The server to use now: the Sentinels' latest decision, once a majority knows it. A Sentinel that was cut off may not know it, and writes to a
     /// deposed primary are lost: a decision older than one already used is never taken.
     pub(super) async fn primary(&self, within: Duration) -> Result<Primary, Unknown> {
-        let Some(Service { name, sentinels, used_epoch }) = &self.service else {
+        let Some(Service { name, sentinels, used_epoch, too_few }) = &self.service else {
             return Ok(Primary { server: self.server.clone(), decision: None });
         };
         let mut asked: FuturesUnordered<_> =
@@ -203,6 +226,7 @@ impl Address {
                 }
             }
         }
+        *too_few.lock() = answers.too_few(&failures);
         // Another clone may have used a newer one in the meantime.
         answers.used_epoch = used_epoch.load(Ordering::SeqCst);
         match answers.decision() {

@@ -117,10 +117,15 @@ impl Redis {
         }
     }
 
+    /// Why Redis would not survive the loss of its primary, although it has Sentinels.
+    pub(super) fn at_risk(&self) -> Option<String> {
+        self.shared.address.too_few_sentinels()
+    }
+
     /// Whether waiting for a reply is futile: calls are not sent, and will not be soon. Always false if another server may take over.
     pub(super) fn is_away(&self) -> bool {
         match &*self.shared.state.borrow() {
-            LinkState::Down(down) if !self.shared.address.has_sentinels() => Instant::now() >= self.until(down),
+            LinkState::Down(down) if !self.shared.address.may_fail_over() => Instant::now() >= self.until(down),
             _ => false,
         }
     }

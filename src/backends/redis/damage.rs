@@ -22,7 +22,7 @@ struct Known {
 
 impl Damage {
     /// Compares with the log's current ends. Returns which entries are missing, if any, and whether they are more than before.
-    pub(super) fn look(&self, ends: &Ends) -> Option<(String, bool)> {
+    pub(super) fn look(&self, server: &str, ends: &Ends) -> Option<(String, bool)> {
         let missing = ends.missing();
         let is_more = {
             let mut known = self.known.lock();
@@ -35,6 +35,7 @@ impl Damage {
             Some(missing) => {
                 if let Some(Line { unsaid }) = self.outage.failed(missing) {
                     tracing::error!(
+                        server,
                         missing,
                         unsaid,
                         "the log in Redis lacks entries: `ordersystem verify` names what is damaged"
@@ -43,7 +44,11 @@ impl Damage {
             }
             None => {
                 if let Some(lasted) = self.outage.works() {
-                    tracing::info!(lasted_ms = lasted.as_millis() as u64, "the log in Redis has all its entries again");
+                    tracing::info!(
+                        server,
+                        lasted_ms = lasted.as_millis() as u64,
+                        "the log in Redis has all its entries again"
+                    );
                 }
             }
         }
@@ -65,7 +70,7 @@ mod tests {
         let damage = Damage::default();
         let mut seen = Vec::new();
         for (length, last) in [(10, 10), (9, 10), (9, 10), (29, 30), (28, 30), (30, 30), (29, 30)] {
-            let is_more = damage.look(&Ends::of(length, last)).map(|(_, is_more)| is_more);
+            let is_more = damage.look("redis:6379", &Ends::of(length, last)).map(|(_, is_more)| is_more);
             seen.push((is_more, damage.losses()));
         }
         let expected = [

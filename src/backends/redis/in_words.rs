@@ -2,7 +2,7 @@
 
 use redis::{ConnectionAddr, ConnectionInfo, RedisError};
 
-use crate::ports::tls_errors::certificate_problem;
+use crate::ports::{io_errors::plainly, tls_errors::certificate_problem};
 
 /// The text for a server that closes a connection at once and has served before.
 pub(super) const ENDS_OR_STARTS: &str = "it closes the connection at once, as a server does while it stops or starts";
@@ -48,14 +48,15 @@ pub(super) fn in_words(error: &RedisError, is_tls: bool, was_reached: bool) -> S
         );
     }
     if error.is_connection_dropped() && was_reached {
-        return format!("{ENDS_OR_STARTS}: {text}");
+        return format!("{ENDS_OR_STARTS}: {}", plainly(&text));
     }
     if error.is_connection_dropped() && !is_tls {
         return format!(
-            "it closes the connection at once, as a server that speaks TLS does (then write rediss://): {text}"
+            "it closes the connection at once, as a server that speaks TLS does (then write rediss://): {}",
+            plainly(&text)
         );
     }
-    text
+    plainly(&text)
 }
 
 /// Whether a certificate is not valid for the requested name; with the names that it is valid for, if the library gives them.

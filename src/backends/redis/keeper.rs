@@ -28,6 +28,7 @@ use crate::{
     ports::{
         backoff::Backoff,
         event_store::{Confirmations, LogId, LogLoss, TokenKey},
+        io_errors::plainly,
     },
     telemetry::outage::{Line, Outage},
 };
@@ -165,16 +166,35 @@ impl Shared {
     }
 
     async fn until_lost(&self, number: u64, server: &str, decision: Option<Decision>) {
+        let outage = Outage::new().whatever_the_cause();
         loop {
             tokio::select! {
                 () = self.lost.notified() => return,
                 () = sleep(SENTINEL_CHECK_INTERVAL), if self.address.has_sentinels() => {
-                    let Ok(primary) = self.address.primary(self.options.connect_timeout).await else { continue };
+                    let asked = self.address.primary(self.options.connect_timeout).await;
+                    self.tell_of_sentinels(server, &outage);
+                    let Ok(primary) = asked else { continue };
                     if primary.decision != decision {
                         let primary = primary.server.addr().to_string();
                         tracing::warn!(server, primary, "another Redis has become the primary");
                         self.replace(number);
                     }
+                }
+            }
+        }
+    }
+
+    /// Logs that the Sentinels cannot choose another primary, and that they can again.
+    fn tell_of_sentinels(&self, server: &str, outage: &Outage) {
+        match self.address.too_few_sentinels() {
+            Some(why) => {
+                if let Some(Line { unsaid }) = outage.failed(&why) {
+                    tracing::warn!(server, why, unsaid, "Redis has too few Sentinels");
+                }
+            }
+            None => {
+                if let Some(lasted) = outage.works() {
+                    tracing::info!(server, lasted_ms = lasted.as_millis() as u64, "Redis has enough Sentinels again");
                 }
             }
         }
@@ -288,7 +308,8 @@ impl Shared {
             }
             _ => {
                 self.replace(number);
-                CallError::Lost(format!("the connection to Redis at {} failed: {error}", self.address.shown()))
+                let why = plainly(&error.to_string());
+                CallError::Lost(format!("the connection to Redis at {} failed: {why}", self.address.shown()))
             }
         }
     }

@@ -191,13 +191,19 @@ impl RedisMessageBus {
         let unheard = &self.shared.unheard;
         if published.unheard.is_empty() {
             if let Some(lasted) = unheard.works() {
-                tracing::info!(lasted_ms = lasted.as_millis() as u64, "events are published to the channels again");
+                let server = self.shared.redis.shown();
+                tracing::info!(
+                    server,
+                    lasted_ms = lasted.as_millis() as u64,
+                    "events are published to the channels again"
+                );
             }
             return;
         }
         let why = self.shared.redis.refusal_in_words(&published.unheard);
         if let Some(Line { unsaid }) = unheard.failed(&why) {
-            tracing::error!(why, unsaid, "events are in the stream, but cannot be published to the channels");
+            let server = self.shared.redis.shown();
+            tracing::error!(server, why, unsaid, "events are in the stream, but cannot be published to the channels");
         }
     }
 
@@ -358,6 +364,10 @@ impl MessageBus for RedisMessageBus {
 
     async fn discard(&self, name: &str, events: &[EventId]) -> Result<usize, BusError> {
         self.take_dead("discard", name, events).await
+    }
+
+    fn at_risk(&self) -> Option<String> {
+        self.shared.redis.at_risk()
     }
 
     fn unreachable(&self) -> Option<String> {

@@ -9,7 +9,10 @@ use super::{
     refusal::{Refusal, is_login_refused},
     server::ServerFacts,
 };
-use crate::ports::event_store::{LogId, LossKind, TokenKey};
+use crate::ports::{
+    event_store::{LogId, LossKind, TokenKey},
+    io_errors::plainly,
+};
 
 impl Shared {
     /// Checks the server and decides whether it can be used.
@@ -62,7 +65,7 @@ impl Shared {
         let log = format!("{{{}}}:log", self.options.prefix);
         let ends = ENDS.prepare().key(&log).run_on(connection).await?;
         if let Some(ends) = Ends::read(ends) {
-            self.damage.look(&ends);
+            self.damage.look(&self.address.shown(), &ends);
         }
         Ok(())
     }
@@ -171,7 +174,8 @@ impl Shared {
             }
             Some("OOM") => format!("Redis has reached its maxmemory and accepts no more writes: {text}"),
             Some("READONLY") => format!("this Redis has become a replica and refuses writes: {text}"),
-            _ => text,
+            Some(_) => text,
+            None => plainly(&text),
         }
     }
 }

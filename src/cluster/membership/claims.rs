@@ -12,7 +12,10 @@ use crate::{
         worker_lease,
     },
     id_generator::{MAX_CLOCK_LEAD_MS, NodeIdentity},
-    ports::lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL},
+    ports::{
+        lease_store::{Lease, LeaseError, LeaseStore, WORK_TTL},
+        server_name::named,
+    },
     telemetry::outage::Line,
 };
 
@@ -148,7 +151,8 @@ impl Membership {
         }
         // The owner of the name has the rest: a restarted process with that name is kept out until this is done.
         let acquired = timeout(FREE_TIMEOUT, self.parts.leases.acquire(&lease, &owner.holder, WORK_TTL)).await;
-        let silent = |_| JoinError::Unavailable("the lease store does not answer".to_owned());
+        let server = self.parts.leases.server();
+        let silent = |_| JoinError::Unavailable(named(server.as_ref(), "the lease store does not answer"));
         let Some(named) = acquired.map_err(silent)?.map_err(unavailable)? else { return Ok(false) };
         for (store, role) in &self.parts.roles {
             free(&**store, role, name).await;

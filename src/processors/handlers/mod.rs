@@ -145,7 +145,7 @@ impl Subscription {
     pub async fn run(&self, stop: CancellationToken) {
         let _ended = StoppedGuard(self.status());
         let bus = Arc::clone(&self.parts.bus);
-        let outage = Outage::while_not(Away::new(move || bus.unreachable()));
+        let outage = Outage::while_not(Away::new(move || bus.known_outage())).whatever_the_cause();
         let mut failures = 0;
         loop {
             let received_before = self.status.received();

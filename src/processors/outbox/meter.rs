@@ -14,6 +14,7 @@ use crate::{
         checkpoint_store::CheckpointStore,
         clock::Clock,
         event_store::{Direction, EventStore, Position},
+        server_name::ServerName,
     },
 };
 
@@ -78,6 +79,12 @@ impl OutboxMeter {
             }
         };
         stop.run_until_cancelled(measure).await;
+    }
+
+    /// The server of the log, for messages.
+    #[must_use]
+    pub fn server(&self) -> Option<ServerName> {
+        self.store.server()
     }
 
     /// The current backlog.

@@ -124,6 +124,7 @@ impl OutboxRelay {
         let published = metrics::counter!("ordersystem_outbox_published_total");
         let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "outbox");
         let away = away(&parts);
+        let outage = Outage::while_not(known_outage(&parts)).whatever_the_cause();
         Self {
             parts,
             options,
@@ -131,7 +132,7 @@ impl OutboxRelay {
             published,
             losses,
             trail: Mutex::default(),
-            outage: Outage::while_not(away.clone()),
+            outage,
             away,
             traces: Traces::off(),
         }
@@ -443,6 +444,12 @@ impl OutboxRelay {
 fn away(parts: &OutboxDeps) -> Away {
     let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
     Away::new(move || store.unreachable().or_else(|| bus.unreachable()))
+}
+
+/// Whether the log or the bus is known to fail.
+fn known_outage(parts: &OutboxDeps) -> Away {
+    let (store, bus) = (Arc::clone(&parts.store), Arc::clone(&parts.bus));
+    Away::new(move || store.known_outage().or_else(|| bus.known_outage()))
 }
 
 /// A stored event as a message: the same bytes.

@@ -88,6 +88,12 @@ impl OrderProjection {
     pub(super) fn works(&self) {
         self.parts.progress.set_failure(None);
         self.note_damage(None);
+        self.stalls.end(self.parts.progress.position());
+    }
+
+    /// Whether the last try to follow the log has failed: the next one does not log its steps again.
+    pub(super) fn is_failing(&self) -> bool {
+        self.parts.progress.failure().is_some()
     }
 
     fn count_loss(&self, text: String) {

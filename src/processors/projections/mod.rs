@@ -35,14 +35,14 @@ pub use rebuild::{Phase, RebuildState, Rebuilds};
 use self::{
     catch_up::Meter,
     feed::{Feed, Sink},
-    stall::Stall,
+    stall::{Stall, Stalls},
 };
 use crate::{
     ports::{
         event_store::{Direction, EventStore, LogFollower, LogId, LogPoint, Position, StoreError, StoredEvent},
         read_model::{LogCheckpoint, ReadModel},
     },
-    telemetry::outage::{Away, Line, Outage},
+    telemetry::outage::{Away, Outage},
 };
 
 /// The number of events read from the log at a time.
@@ -71,6 +71,7 @@ pub struct OrderProjection {
     /// A loss has been reported, and the rows that come from the lost events have not been dropped yet.
     is_reported: AtomicBool,
     rebuilds: Rebuilds,
+    stalls: Stalls,
 }
 
 /// The state shared by the projection and a rebuild.
@@ -113,8 +114,16 @@ impl OrderProjection {
         let (reached, position) = watch::channel(Position(0));
         let (finding, found_on) = watch::channel(0);
         let (damaging, damage) = watch::channel(None);
-        let (failure, loss, unreadable, catch_up) = (Arc::default(), Arc::default(), Arc::default(), Arc::default());
-        let progress = ProjectionProgress { position, found_on, failure, loss, damage, unreadable, catch_up };
+        let progress = ProjectionProgress {
+            position,
+            found_on,
+            failure: Arc::default(),
+            loss: Arc::default(),
+            damage,
+            unreadable: Arc::default(),
+            unreadable_outage: Arc::new(Outage::new().whatever_the_cause()),
+            catch_up: Arc::default(),
+        };
         let position_gauge = metrics::gauge!("ordersystem_projection_position", "projection" => "orders");
         let parts = ProjectionCore {
             store,
@@ -127,6 +136,8 @@ impl OrderProjection {
             building: Arc::default(),
         };
         let losses = metrics::counter!("ordersystem_log_losses_total", "reader" => "projection");
+        let store = Arc::clone(&parts.store);
+        let stalls = Stalls::while_not(Away::new(move || store.known_outage()));
         Self {
             watcher: None,
             parts,
@@ -134,6 +145,7 @@ impl OrderProjection {
             losses,
             is_reported: AtomicBool::default(),
             rebuilds: Rebuilds::default(),
+            stalls,
         }
     }
 
@@ -158,22 +170,14 @@ impl OrderProjection {
     /// Follows the log until `stop`. A failure is reported and retried: the projection never skips an event.
     pub async fn run(&self, stop: CancellationToken) {
         let work = async {
-            let store = Arc::clone(&self.parts.store);
-            let outage = Outage::while_not(Away::new(move || store.unreachable()));
             loop {
-                let reached = self.parts.progress.position();
-                let Err(Stall { why: failure, damage }) = self.follow().await;
+                let Err(stall) = self.follow().await;
+                let progress = &self.parts.progress;
+                self.stalls.begin(&stall, progress.position());
+                let Stall { why: failure, damage } = stall;
                 // Only progress shows that the damage is gone.
                 if damage.is_some() {
                     self.note_damage(damage);
-                }
-                let progress = &self.parts.progress;
-                if progress.position() > reached {
-                    outage.works();
-                }
-                if let Some(Line { unsaid }) = outage.failed(&failure) {
-                    let position = progress.position();
-                    tracing::error!(failure, %position, unsaid, "the order projection is stalled");
                 }
                 progress.set_failure(Some(failure));
                 tokio::time::sleep(RETRY_PAUSE).await;
@@ -269,7 +273,9 @@ impl OrderProjection {
             is_loss = true;
             format!("it has followed the log to position {}, but the log now ends at {head}", checkpoint.position)
         } else if event_of(&**store, checkpoint).await?.is_some() || checkpoint.position == Position(0) {
-            tracing::info!(position = %checkpoint.position, head = %head, "the read model resumes from its checkpoint");
+            if !self.is_failing() {
+                tracing::info!(position = %checkpoint.position, head = %head, "the read model resumes from its checkpoint");
+            }
             return Ok(Some(checkpoint));
         } else if checkpoint.position > head {
             return Err(format!(
@@ -287,9 +293,10 @@ impl OrderProjection {
         if is_loss && !self.is_reported.swap(false, Ordering::Relaxed) {
             self.note_loss(&why);
         }
-        tracing::warn!(why, "the read model does not match the log: dropping it and rebuilding it from the beginning");
+        self.stalls.drop_rows(&why);
         let _turn = self.parts.feeding.lock().await;
         read_model.clear().await?;
+        self.stalls.dropped_rows();
         self.parts.progress.note_rebuilt();
         self.parts.reached.send_replace(Position(0));
         if let Some(watcher) = &self.watcher {
@@ -309,7 +316,9 @@ impl OrderProjection {
         let ProjectionCore { store, progress, read_model, .. } = &self.parts;
         let start = checkpoint.map_or(Position(0), |checkpoint| checkpoint.position);
         let mut meter = Meter::start(&**store, start, head);
-        tracing::info!(position = %start, events = meter.state().total, "the read model is catching up with the log");
+        if !self.is_failing() {
+            tracing::info!(position = %start, events = meter.state().total, "the read model is catching up with the log");
+        }
         let mut feed = Feed { store: Arc::clone(store), log, watcher: self.watcher.clone() };
         let tell = |state: CatchUp| progress.set_catch_up(Some(state));
         let reached = match checkpoint {

@@ -6,7 +6,10 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::catch_up::CatchUp;
-use crate::ports::event_store::Position;
+use crate::{
+    ports::event_store::Position,
+    telemetry::outage::{Line, Outage},
+};
 
 /// How far the read model has followed the log. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub struct ProjectionProgress {
     pub(super) loss: Arc<Mutex<Option<String>>>,
     pub(super) damage: watch::Receiver<Option<String>>,
     pub(super) unreadable: Arc<Mutex<Option<String>>>,
+    /// That is logged once, and every half minute while queries find it.
+    pub(super) unreadable_outage: Arc<Outage>,
     pub(super) catch_up: Arc<Mutex<Option<CatchUp>>>,
 }
 
@@ -85,9 +90,11 @@ impl ProjectionProgress {
 
     /// Records that a query has found damage in the read model.
     pub fn note_unreadable(&self, why: &str) {
-        if self.unreadable.lock().replace(why.to_owned()).is_none() {
+        *self.unreadable.lock() = Some(why.to_owned());
+        if let Some(Line { unsaid }) = self.unreadable_outage.failed(why) {
             tracing::error!(
                 why,
+                unsaid,
                 "the read model is damaged: `ordersystem projections rebuild` builds it again from the log"
             );
         }
@@ -95,6 +102,9 @@ impl ProjectionProgress {
 
     pub(super) fn note_rebuilt(&self) {
         *self.unreadable.lock() = None;
+        if let Some(lasted) = self.unreadable_outage.works() {
+            tracing::info!(lasted_ms = lasted.as_millis() as u64, "the read model can be read again");
+        }
     }
 
     /// The progress towards the end of the log, while the read model is far behind.

@@ -1,7 +1,10 @@
 //! A server that crashes or is paused, and writers that race or die half way.
 
 use super::*;
-use crate::support::soon;
+use crate::{
+    proxy::{Proxy, Way},
+    support::soon,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_is_killed_under_load_loses_nothing_acknowledged_and_keeps_nothing_twice() {
@@ -182,4 +185,36 @@ async fn two_stores_of_one_log_race_and_one_wins_each_time() {
         let newest = other.read_log(Position(appended.position.0 - 1), Direction::Forward, 10).await.unwrap();
         assert_eq!(newest.len(), 1, "round {round}");
     }
+}
+
+/// A new order first reserves its request id.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_order_whose_reply_was_lost_with_the_connection_is_unknown_before_the_8_s_for_looking_are_over() {
+    let server = NatsServer::start("");
+    let (proxy, prefix) = (Proxy::to(server.port), fresh_prefix());
+    let options = NatsOptions {
+        url: format!("nats://127.0.0.1:{}", proxy.port()),
+        connect_timeout: Duration::from_millis(100),
+        ..server.options(&prefix)
+    };
+    let store = Arc::new(NatsEventStore::new(Nats::start(options).await.unwrap()));
+    soon("the log is made", async {
+        while store.until_verified().await.is_err() {
+            sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
+    proxy.hold(Way::Back);
+    let append = tokio::spawn({
+        let store = Arc::clone(&store);
+        let request = RequestKey { scope: RequestScope::Log, id: "create-1".into(), fingerprint: 7 };
+        async move { store.append(Commit { request: Some(request), ..commit(1, ExpectedRevision::NoStream, "a") }).await }
+    });
+    let requests = server.raw().await.get_stream(format!("{prefix}-requests")).await.unwrap();
+    until("the request id is reserved", async || requests.get_info().await.unwrap().state.messages == 1).await;
+    proxy.cut();
+    let cut_at = Instant::now();
+    let unknown = append.await.unwrap();
+    assert!(matches!(unknown, Err(AppendError::OutcomeUnknown(_))), "{unknown:?}");
+    assert!(cut_at.elapsed() < Duration::from_secs(8), "no reply can come: {:?}", cut_at.elapsed());
 }

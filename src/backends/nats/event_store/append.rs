@@ -15,7 +15,7 @@ use super::{
 use crate::{
     backends::nats::api::{CallError, only_after},
     ports::{
-        backoff::Backoff,
+        backoff::{Backoff, Pauses},
         event_store::{AppendError, Appended, Commit, CommitId, ExpectedRevision, RequestKey, StoreError, StreamId},
     },
 };
@@ -314,9 +314,19 @@ impl Shared {
         } else {
             first = FIRST_PAUSE;
         }
-        let mut pauses = Backoff::new(first, RESOLVE_PAUSE).pauses();
+        let pauses = Backoff::new(first, RESOLVE_PAUSE).pauses();
+        let found = tokio::select! {
+            found = self.look_up(conditional, pauses) => found?,
+            // A try that is in progress then would wait for a reply that does not come.
+            () = self.until_away() => None,
+        };
+        found.ok_or_else(|| AppendError::OutcomeUnknown(unanswered.to_string()))
+    }
+
+    /// The outcome of a publish that was not acknowledged; `None` if it was not found within [`RESOLVE_WITHIN`].
+    async fn look_up(&self, conditional: &Conditional, mut pauses: Pauses) -> Result<Option<Written>, AppendError> {
         let give_up = Instant::now() + RESOLVE_WITHIN;
-        while Instant::now() < give_up && !self.nats.is_away() {
+        while Instant::now() < give_up {
             sleep(pauses.next_pause()).await;
             // It must not be published into a log that has replaced this one.
             if self.ready().await.is_err() {
@@ -326,18 +336,25 @@ impl Shared {
                 continue;
             }
             let found = match self.publish(conditional).await {
-                Ok(sequence) => return Ok(Written::At(sequence)),
+                Ok(sequence) => return Ok(Some(Written::At(sequence))),
                 Err(error) if error.is_wrong_sequence() => self.message_after(conditional, true).await,
                 // Neither an error nor a timeout reveals the outcome of the earlier try.
                 Err(_) => continue,
             };
             match found {
-                Ok(Some(written)) => return Ok(written),
+                Ok(Some(written)) => return Ok(Some(written)),
                 Ok(None) | Err(StoreError::Unavailable(_)) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(AppendError::OutcomeUnknown(unanswered.to_string()))
+        Ok(None)
+    }
+
+    /// Waits until a reply of NATS is not to be expected.
+    async fn until_away(&self) {
+        while !self.nats.is_away() {
+            sleep(RESOLVE_PAUSE).await;
+        }
     }
 }
 

@@ -112,7 +112,7 @@ impl Log {
             missing_since: Mutex::default(),
             loss: watch::Sender::new(None),
             looking: tokio::sync::Mutex::new(None),
-            outage: Outage::new(),
+            outage: Outage::new().whatever_the_cause(),
             head: HeadQuestion::default(),
         }
     }
@@ -134,7 +134,7 @@ impl Log {
     fn lost(&self, kind: LossKind, why: String) -> ConnectError {
         let since = *self.missing_since.lock().get_or_insert_with(Instant::now);
         if kind == LossKind::Replaced || since.elapsed() >= GONE_AFTER {
-            let found = Some(LogLoss { kind, why: why.clone() });
+            let found = Some(LogLoss { kind, why: self.nats.named(why.clone()) });
             self.loss.send_if_modified(|loss| {
                 let is_news = *loss != found;
                 *loss = found;
@@ -204,7 +204,7 @@ impl Log {
         }
         if !self.nats.is_connected() {
             let why = self.nats.failure().unwrap_or_else(|| "not connected".to_owned());
-            return Err(ConnectError::Retryable(format!("NATS is unreachable: {why}")));
+            return Err(ConnectError::Retryable(format!("NATS is unreachable: {}", self.nats.named(why))));
         }
         if let Some((at, why)) = &*failed
             && at.elapsed() < PAUSE
@@ -217,7 +217,7 @@ impl Log {
                 self.verified.store(connections, Ordering::Release);
                 *failed = None;
                 if self.outage.works().is_some() {
-                    tracing::info!("the log in NATS can be used again");
+                    tracing::info!(server = self.nats.server().address(), "the log in NATS can be used again");
                 }
                 Ok(())
             }
@@ -225,7 +225,7 @@ impl Log {
                 // The code that starts a node reports its first failure, with the address.
                 let is_reported = failed.is_some() || self.id().is_some();
                 if is_reported && let Some(Line { unsaid }) = self.outage.failed(refused.why()) {
-                    tracing::warn!(why = refused.why(), unsaid, "the log in NATS cannot be used");
+                    tracing::warn!(why = self.nats.named(refused.why()), unsaid, "the log in NATS cannot be used");
                 }
                 *failed = Some((Instant::now(), refused.clone()));
                 Err(refused)
@@ -351,7 +351,8 @@ impl Log {
         });
         match self.nats.ask::<Value>(&format!("STREAM.CREATE.{name}"), &config).await {
             Ok(_) => {
-                tracing::info!(stream = name, replicas, "created a stream in NATS");
+                let server = self.nats.server().address();
+                tracing::info!(server, stream = name, replicas, "created a stream in NATS");
                 Ok(())
             }
             // Another node was first; the stream that it created is checked below.

@@ -169,7 +169,7 @@ impl Shared {
                 Err(CallError::TooLarge(_)) => return Err(self.is_too_large(conditional.stream, message.len())),
                 Err(error) => return Err(self.store_error(error).into()),
             }
-            if Instant::now() >= give_up {
+            if Instant::now() >= give_up || self.nats.is_away() {
                 let why = unanswered.map_or_else(String::new, |error| error.to_string());
                 return Err(AppendError::OutcomeUnknown(why));
             }

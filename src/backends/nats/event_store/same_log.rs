@@ -60,6 +60,7 @@ impl Shared {
         if self.seen.highest() >= sequence {
             self.seen.forget();
             tracing::warn!(
+                server = self.nats.server().address(),
                 sequence,
                 highest,
                 "a message was stored before others that had been seen: checking the log"

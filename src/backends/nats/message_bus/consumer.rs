@@ -59,6 +59,8 @@ struct Written(u64);
 /// The position in the stream, and the processed messages.
 #[derive(Debug)]
 struct ConsumerState {
+    /// The address of NATS, for messages.
+    server: String,
     /// The parts of a message that has not come yet.
     parts: Vec<(u64, Bytes)>,
     /// The incarnation of the stream that the sequences here belong to; `None` until it is known.
@@ -93,6 +95,7 @@ impl NatsConsumer {
     pub(super) fn new(shared: Arc<Shared>, name: String, cursor: Cursor, progress: Progress) -> Self {
         let Progress { stream, acked, position } = progress;
         let state = ConsumerState {
+            server: shared.nats.server().address().to_owned(),
             next: acked.floor() + 1,
             parts: Vec::new(),
             stream,
@@ -195,6 +198,7 @@ impl ConsumerState {
         if message.is_none() {
             if let Some(Line { unsaid }) = self.strangers.failed("not ours") {
                 tracing::error!(
+                    server = self.server,
                     sequence,
                     unsaid,
                     "skipping a message of the stream of events that is not ours or is incomplete"
@@ -316,7 +320,12 @@ impl Inner {
         let stream = publisher::stream(&self.shared).await?;
         let (made, last) = (Made::of(stream.cached_info()), stream.cached_info().state.last_sequence);
         if self.with(|state| state.begin_again_if_lost(made, last)) {
-            tracing::error!(consumer = self.name, "the stream of events was lost; reading it from its beginning");
+            let server = self.shared.nats.server().address();
+            tracing::error!(
+                server,
+                consumer = self.name,
+                "the stream of events was lost; reading it from its beginning"
+            );
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use tokio::time::sleep;
 use super::{envelope, unreadable};
 use crate::{
     backends::nats::{
-        api::{CallError, code},
+        api::{CallError, code, jetstream_words},
         connection::Nats,
         provision::{Made, connected, make_stream},
         pull_reader::{Ending, Read, Reader, Selection},
@@ -79,7 +79,7 @@ impl DeadLetters {
     }
 
     fn failed(&self, error: impl std::fmt::Display) -> BusError {
-        BusError::Unavailable(format!("the stream {}: {error}", self.stream))
+        BusError::Unavailable(format!("the stream {}: {}", self.stream, jetstream_words(&error.to_string())))
     }
 
     async fn make(&self) -> Result<(), BusError> {

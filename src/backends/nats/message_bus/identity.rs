@@ -7,7 +7,7 @@
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::backends::nats::provision::Made;
+use crate::{backends::nats::provision::Made, ports::server_name::ServerName};
 
 #[derive(Debug, Default)]
 pub(super) struct Identity(Mutex<Incarnations>);
@@ -32,7 +32,7 @@ impl Identity {
     }
 
     /// Records that `made` exists. The first incarnation that a process finds is assumed to be complete: it cannot know better.
-    pub(super) fn found(&self, made: Made, stream: &str) {
+    pub(super) fn found(&self, made: Made, stream: &str, server: &ServerName) {
         let is_news = self.with(|state| {
             let is_news = state.found.is_some_and(|before| before != made);
             if is_news {
@@ -44,6 +44,7 @@ impl Identity {
         });
         if is_news {
             tracing::error!(
+                server = server.address(),
                 stream,
                 "the stream of events was lost with its contents: publishing events again that may be missing"
             );
@@ -87,16 +88,16 @@ mod tests {
 
     #[test]
     fn a_recreated_stream_is_not_complete_until_publishing_has_resumed() {
-        let identity = Identity::default();
-        identity.found(Made(1), "events");
-        identity.found(Made(1), "events");
+        let (identity, server) = (Identity::default(), ServerName::new("NATS", "one:4222"));
+        identity.found(Made(1), "events", &server);
+        identity.found(Made(1), "events", &server);
         assert_eq!((identity.whole(), identity.lost_since()), (Some(Made(1)), None));
-        identity.found(Made(2), "events");
+        identity.found(Made(2), "events", &server);
         assert_eq!(identity.whole(), Some(Made(1)));
         assert!(identity.lost_since().is_some());
         identity.begin_resuming();
         // Another loss in the meantime.
-        identity.found(Made(3), "events");
+        identity.found(Made(3), "events", &server);
         identity.resume();
         assert!(identity.lost_since().is_some());
         identity.begin_resuming();

@@ -35,7 +35,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{Shared, envelope, others};
 use crate::{
     backends::nats::{
-        api::code,
+        api::{code, in_words},
         connection::ConnectError,
         provision::{Made, ask_again, connected, make_stream},
     },
@@ -328,7 +328,7 @@ pub(super) async fn verify(shared: &Shared) -> Result<(), ConnectError> {
         ..Config::default()
     };
     let found = make_stream(&shared.nats, config).await?;
-    shared.identity.found(Made::of(&found), &shared.stream);
+    shared.identity.found(Made::of(&found), &shared.stream, shared.nats.server());
     Ok(())
 }
 
@@ -341,14 +341,14 @@ pub(super) async fn stream(shared: &Shared) -> Result<Stream<Info>, BusError> {
     for _ in 0..2 {
         match ask_again(|| shared.nats.jetstream().get_stream(&shared.stream)).await {
             Ok(stream) => {
-                shared.identity.found(Made::of(stream.cached_info()), &shared.stream);
+                shared.identity.found(Made::of(stream.cached_info()), &shared.stream, shared.nats.server());
                 return Ok(stream);
             }
             Err(error) => match error.kind() {
                 GetStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NOT_FOUND => {
                     make(shared).await?;
                 }
-                _ => return Err(BusError::Unavailable(format!("the stream {}: {error}", shared.stream))),
+                _ => return Err(BusError::Unavailable(format!("the stream {}: {}", shared.stream, in_words(&error)))),
             },
         }
     }
@@ -414,7 +414,9 @@ async fn trim(shared: &Shared, stream: &Stream<Info>, wanted: usize) -> Result<O
         }
         if floor >= state.first_sequence {
             let purged = stream.purge().sequence(floor + 1).await;
-            purged.map_err(|error| BusError::Unavailable(format!("the stream {}: {error}", shared.stream)))?;
+            purged.map_err(|error| {
+                BusError::Unavailable(format!("the stream {}: {}", shared.stream, in_words(&error)))
+            })?;
         }
         return Ok(needed.map(|(_, name)| name));
     }

@@ -152,7 +152,8 @@ impl Inner {
                 return Some(Prefetched { location, message, is_replayed });
             }
             if let Some(Line { unsaid }) = self.strangers.failed("not a message") {
-                tracing::error!(id = location, unsaid, "skipping an entry of the bus that is not a message");
+                let server = self.shared.redis.shown();
+                tracing::error!(server, id = location, unsaid, "skipping an entry of the bus that is not a message");
             }
             self.finished([location]);
             None
