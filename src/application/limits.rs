@@ -1,4 +1,4 @@
-//! Bounds of one request, shared by both protocols and their documents.
+//! Bounds of one request, shared by both APIs and their documents.
 
 use crate::domain::order::item;
 

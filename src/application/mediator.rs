@@ -15,7 +15,7 @@ use crate::{
     telemetry::call::Order,
 };
 
-/// Runs commands and queries for both protocols. Cheap to clone.
+/// Runs commands and queries for both APIs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Mediator {
     shared: Arc<Shared>,
@@ -97,7 +97,8 @@ impl Mediator {
         self.run(Operation::Query(kind), self.shared.ids.generate(count))
     }
 
-    /// No `async fn` above: each would hold its future twice.
+    /// Like `run_about`, for work that is not about one order. These methods return futures and are not `async`: an `async fn` would hold its future
+    /// twice.
     fn run<T: Send>(
         &self,
         operation: Operation,

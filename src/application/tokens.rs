@@ -135,7 +135,7 @@ pub fn encode_cursor(log: &Signer, point: LogPoint) -> String {
     seal(Kind::Cursor, log, &body)
 }
 
-/// Accepts cursors with and without a fingerprint: earlier versions issued the latter.
+/// The point in a cursor, with or without a fingerprint: cursors of earlier versions have none.
 ///
 /// # Errors
 /// [`InvalidCursor`].
@@ -152,12 +152,14 @@ pub fn decode_cursor(text: &str, log: Option<&Signer>) -> Result<LogPoint, Inval
     Ok(LogPoint { position, fingerprint: Some(u32::from_be_bytes(fingerprint)) })
 }
 
-/// The required freshness as text.
+/// A consistency token: a read with it contains everything up to `position`.
 #[must_use]
 pub fn encode_token(log: &Signer, position: Position) -> String {
     seal(Kind::Token, log, &position.0.to_be_bytes())
 }
 
+/// The position in a consistency token; `log` is `None` before the event store has been reached.
+///
 /// # Errors
 /// [`InvalidCursor`].
 pub fn decode_token(text: &str, log: Option<&Signer>) -> Result<Position, InvalidCursor> {
@@ -174,6 +176,8 @@ pub fn encode_page_token(log: &Signer, query: u64, key: PageKey) -> String {
     seal(Kind::Page, log, &body)
 }
 
+/// The start of the page that a page token names, if it was issued for the query with the hash `query`.
+///
 /// # Errors
 /// [`InvalidCursor`].
 pub fn decode_page_token(text: &str, log: Option<&Signer>, query: u64) -> Result<PageKey, InvalidCursor> {

@@ -1,9 +1,9 @@
 //! The nodes that use one log, whether or not they are configured to know of each other (`--cluster`).
 //!
 //! No guarantee about orders depends on this module: the log arbitrates all appends, from any node. This module ensures that nodes differ where they
-//! must, and makes them visible to each other. Every node uses it whose log others can use, since a node cannot tell whether others do:
+//! must, and makes them visible to each other. Every node whose log can be shared uses it, since a node cannot tell whether other nodes use the log:
 //!
-//! - **Names.** A node owns the lease `node-<its name>`: two nodes of one name would take work from each other.
+//! - **Names.** A node owns the lease `node-<its name>`: two nodes with the same name would take work from each other.
 //! - **Worker numbers.** A node owns the lease `worker-<datacenter>-<worker>`, and with it a part of all ids. A mark in the checkpoint store bounds
 //!   the ids of that part that may have been issued; it is saved ahead of use and fenced by the lease, and the next owner starts past it. So no id is
 //!   issued twice, even by a node that was paused past its lease and resumes in the belief that it holds it. A number whose mark is ahead of the
@@ -13,7 +13,7 @@
 //! A process that was killed leaves its leases behind. A node that can verify that the process is gone (see `process`) takes them at once; all others
 //! wait until they expire.
 //!
-//! Single-owner work (outbox, subscriptions) has separate leases; their owner has that role.
+//! Work that one node at a time may do (the outbox, subscriptions) has its own leases; the owner of such a lease does the work.
 
 mod id_mark;
 mod membership;

@@ -7,14 +7,15 @@ use crate::{
     ports::message_bus::{CloudEventAttributes, Message},
 };
 
-/// Publishes the stored bytes.
+/// The CloudEvents attributes of an event that is published as its stored bytes.
 pub fn protobuf(message: &Message) -> CloudEventAttributes {
     let header = EventHeader::read(&message.payload).unwrap_or_default();
     let time = header.at().map(|at| codec::timestamp_to_proto(at).to_string()).unwrap_or_default();
     CloudEventAttributes { time, traceparent: header.traceparent().unwrap_or_default().to_owned(), data: None }
 }
 
-/// Publishes JSON in the proto3 mapping. An event that cannot be decoded is published as stored bytes.
+/// The CloudEvents attributes of an event that is published as JSON, in the proto3 mapping. An event that cannot be decoded is published as its
+/// stored bytes.
 pub fn json(message: &Message) -> CloudEventAttributes {
     let description = protobuf(message);
     match codec::decode_message(&message.payload).and_then(|event| event_json::of(&event)) {

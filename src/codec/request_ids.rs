@@ -3,14 +3,16 @@
 use data_encoding::HEXLOWER;
 use ring::digest;
 
-/// The part of the hash of a caller in its keys, in bytes: no one can choose a name with the hash of another one.
+/// The number of bytes of the hash of a caller that its keys contain: enough that nobody can choose a name with the same hash as another name.
 const HASH_BYTES: usize = 16;
 /// Separates the name and the customer id in the hashed text. UTF-8 text never contains this byte, so no name alone has the same hash.
 const BEFORE_CUSTOMER: u8 = 0xFF;
 
-/// The key of the request `id` of the caller with the verified name `caller`: a hash, a space, and the id. Stored: never changed.
+/// The key of the request `id` of the caller with the verified name `caller`: a hash, a space, and the id. Keys are stored: their form
+/// must not change.
 ///
-/// `customer` is given for a caller that may change the orders of this customer only: callers of one name and two customers have different keys.
+/// `customer` is set for a caller that may change only the orders of this customer: callers with the same name and different customers have different
+/// keys.
 ///
 /// The id of a client has no space, so a caller without identity never uses such a key. It has at most 161 visible ASCII characters and spaces: 32 of
 /// the hash, the space, and the 128 of the id.
@@ -30,7 +32,7 @@ pub fn request_id_of_caller(caller: &str, customer: Option<&str>, id: &str) -> S
     key
 }
 
-/// Whether a store may know the request `id` of an event by `key`, if `actor` originated the event and the order is one of `customer`.
+/// Whether `key` may be the stored key of the request `id` of an event that `actor` originated, on an order of `customer`.
 #[must_use]
 pub fn is_key_of_request(key: &str, actor: &str, customer: &str, id: &str) -> bool {
     let is_of_caller = |of: Option<&str>| key == request_id_of_caller(actor, of, id);

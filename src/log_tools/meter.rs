@@ -17,9 +17,9 @@ pub struct Meter {
 pub struct Reading {
     /// The current phase; empty before the first.
     pub phase: &'static str,
-    /// Events done in this phase.
+    /// The number of events done in this phase.
     pub done: u64,
-    /// About how many there are in it; less than `done` if unknown.
+    /// The approximate number of events in this phase. A number below `done` means that it is unknown.
     pub total: u64,
 }
 

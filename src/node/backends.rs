@@ -80,10 +80,10 @@ pub(super) struct Breakers {
 }
 
 impl Backends {
-    /// The backends in `config`, without substitutes. An unreachable broker is connected to later: until then the backend is unavailable.
+    /// The backends that `config` names. A broker that cannot be reached yet is connected to later; until then its backend is unavailable.
     ///
     /// # Errors
-    /// For an unusable data dir, and for a broker that cannot serve (a wrong password, a replica, a too old version).
+    /// For an unusable data folder, and for a broker that cannot serve (a wrong password, a replica, a too old version).
     pub async fn of(config: &Config) -> Result<Self, StartError> {
         let (backends, arrival) = Self::begin(config).await?;
         arrival.await?;
@@ -93,7 +93,7 @@ impl Backends {
     /// Like [`Backends::of`], but before any broker has responded, with a future that waits for the first response.
     ///
     /// # Errors
-    /// For an unusable data dir, and for invalid settings.
+    /// For an unusable data folder, and for invalid settings.
     pub(super) async fn begin(config: &Config) -> Result<(Self, Arrival), StartError> {
         let (mut backends, mut arrivals) = (Self::memory(), Vec::new());
         backends.use_data_dir(config)?;
@@ -165,10 +165,10 @@ impl Backends {
         };
         if config.persistence.is_shared {
             // Derived data stays here, so that a restart resumes from its checkpoint.
-            let database = Database::open_for_read_model(dir).map_err(|error| format!("data dir {error}"))?;
+            let database = Database::open_for_read_model(dir).map_err(|error| format!("data folder {error}"))?;
             self.read_model = Arc::new(EmbeddedReadModel::new(database));
         } else {
-            let taken = DataDir::take(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
+            let taken = DataDir::take(dir).map_err(|error| format!("data folder {}: {error}", dir.display()))?;
             self.folder = Some(Arc::new(taken));
             tracing::warn!(
                 "orders are kept in memory only and are lost when the node stops: {} holds only the mark of issued ids; to keep orders \

@@ -32,7 +32,7 @@ pub(super) fn id_generator(
         return Ok((ids, Numbers::Leased(mark)));
     }
     if let Some(dir) = &node.data_dir {
-        private_files::make_folder(dir).map_err(|error| format!("data dir {}: {error}", dir.display()))?;
+        private_files::make_folder(dir).map_err(|error| format!("data folder {}: {error}", dir.display()))?;
     }
     let numbers = OwnNumbers::new(node.identity, node.has_chosen_worker, Arc::clone(clock), node.data_dir.as_deref());
     Ok((numbers.start()?, Numbers::Own(Arc::new(numbers))))

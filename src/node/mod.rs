@@ -295,7 +295,7 @@ impl App {
         &self.node.context.mediator
     }
 
-    /// Answers requests of both protocols without a connection, as the main listener does.
+    /// Answers requests of both APIs without a connection, as the main listener does.
     #[must_use]
     pub fn service(&self) -> PortService {
         self.stack.main()

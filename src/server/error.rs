@@ -1,4 +1,4 @@
-//! Errors as sent to clients, over either protocol.
+//! Errors as sent to clients, by either API.
 
 mod reason;
 
@@ -37,7 +37,7 @@ pub const PANIC: &str = "a panic while a request was processed";
 /// Limits the log lines of replies that only report a fault of the service.
 static FAULTS: Outage = Outage::new();
 
-/// An error as sent to clients, over either protocol.
+/// An error as sent to clients, by either API.
 #[derive(Clone, Debug)]
 pub struct ApiError {
     /// The reason.

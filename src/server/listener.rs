@@ -1,4 +1,4 @@
-//! The shared listener of both protocols: limits on connections, keepalive, age, and a drain that lets calls finish.
+//! The shared listener of both APIs: limits on connections, keepalive, age, and a drain that lets calls finish.
 
 mod activity;
 mod arrival;

@@ -1,4 +1,5 @@
-//! The protocol servers: gRPC and REST on one port. They only translate; all status codes are defined here.
+//! The protocol servers: gRPC and REST on one port. They only translate, and no other module knows status codes. The codes of errors are in
+//! `error/reason.rs`; the codes of other replies are where REST makes them.
 
 pub mod access;
 pub mod admission;
@@ -103,7 +104,7 @@ pub const SERVICE_NAME: &str = "Catga OrderSystem";
 /// The version of the service.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The shared state of the protocol servers. Cheap to clone.
+/// The shared state of both APIs. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ApiState {
     /// The entry to the application.

@@ -1,4 +1,4 @@
-//! TLS for both protocols: the certificate, reloaded when its files change, and the verification of clients.
+//! TLS for both APIs: the certificate, reloaded when its files change, and the verification of clients.
 
 mod validity;
 

@@ -17,7 +17,7 @@ async fn a_second_process_on_the_same_folder_is_refused_with_the_number_of_the_f
     let first = Process::serve_from(folder.path()).await;
     let error = refused(&embedded(folder.path())).await;
     let expected = format!("in use by process {}", first.pid());
-    assert!(error.contains(&expected) && error.lines().last().unwrap().starts_with("error: data dir "), "{error}");
+    assert!(error.contains(&expected) && error.lines().last().unwrap().starts_with("error: data folder "), "{error}");
     first.commands().await.create_order(new_order("c", "r")).await.expect("the first continues");
     first.kill().await;
     Process::serve_from(folder.path()).await;

@@ -1,4 +1,4 @@
-//! An open event stream, as both protocols show it to their clients.
+//! An open event stream, as both APIs show it to their clients.
 
 use std::{collections::VecDeque, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The parts of a request that a violation may concern, with their names in both protocols.
+//! The parts of a request that a violation may concern, with their names in both APIs.
 
 use std::{borrow::Cow, fmt::Write as _};
 

@@ -120,8 +120,10 @@ fn in_use(lock: &mut File) -> OpenError {
     let mut owner = String::new();
     let _ = lock.take(20).read_to_string(&mut owner);
     match owner.trim().parse::<u32>() {
-        Ok(pid) => OpenError::new(format!("it is in use by process {pid}; one process at a time may use a data dir")),
-        Err(_) => OpenError::new("it is in use by another process; one process at a time may use a data dir"),
+        Ok(pid) => {
+            OpenError::new(format!("it is in use by process {pid}; one process at a time may use a data folder"))
+        }
+        Err(_) => OpenError::new("it is in use by another process; one process at a time may use a data folder"),
     }
 }
 

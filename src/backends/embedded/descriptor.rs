@@ -40,7 +40,7 @@ impl Backend for Embedded {
             return Ok(Opened::default());
         }
         let dir = parts.data_dir.ok_or("persistence embedded needs --data-dir")?;
-        let database = Database::open(dir).map_err(|error| format!("data dir {error}"))?;
+        let database = Database::open(dir).map_err(|error| format!("data folder {error}"))?;
         Ok(Opened { log: Some(log_parts(database)), ..Opened::default() })
     }
 }

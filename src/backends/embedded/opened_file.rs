@@ -19,7 +19,7 @@ type FileId = (u64, u64);
 /// The opened file and its WAL.
 #[derive(Debug)]
 pub(super) struct OpenedFile {
-    /// Each with what was first found under its name: SQLite makes the WAL when it first writes.
+    /// Each path with the identity of the file that was first found there: SQLite creates the WAL with its first write.
     files: [(PathBuf, OnceLock<FileId>); 2],
     loss: watch::Sender<Option<LogLoss>>,
 }
@@ -48,10 +48,10 @@ impl OpenedFile {
         self.loss.borrow().as_ref().map_or(Ok(()), |loss| Err(DbError::Unavailable(loss.why.clone())))
     }
 
-    /// Checks that both files are those that were opened: two calls to the system, which read nothing.
+    /// Checks that both files are those that were opened. This takes two system calls, and reads nothing of the files.
     ///
     /// # Errors
-    /// [`DbError::Unavailable`] says what has happened to which of them.
+    /// [`DbError::Unavailable`], which names the file and what has happened to it.
     pub(super) fn verify(&self) -> Result<(), DbError> {
         let found = self.files.iter().find_map(|(path, opened)| lost(path, opened));
         // Whether another file is another log is not known: the node would have to open it.

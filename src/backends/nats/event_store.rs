@@ -210,9 +210,9 @@ impl Shared {
         self.nats.subject(&format!("log.{stream}"))
     }
 
-    /// The error of a call that has written nothing, or was not to write.
+    /// The error of a call that is known to have written nothing: a read, or a refused publish.
     fn store_error(&self, error: CallError) -> StoreError {
-        // Whatever the error is, the streams may have changed.
+        // After any error the streams may have changed.
         self.log.doubt();
         StoreError::Unavailable(error.to_string())
     }

@@ -89,7 +89,7 @@ pub struct SubscriptionDeps {
     pub leases: Arc<dyn LeaseStore>,
     /// The name of this node, for the lease.
     pub node: String,
-    /// Records who handles.
+    /// Records which node runs each handler.
     pub owners: Arc<Owners>,
 }
 
@@ -140,8 +140,8 @@ impl Subscription {
         self.status.clone()
     }
 
-    /// Handles events, whenever no other node does, until `stop` is cancelled; the current event is finished first. Errors of the bus and of the
-    /// lease store are retried.
+    /// Handles events while no other node does, until `stop` is cancelled; the event in progress is finished first. After an error of the bus or of
+    /// the lease store it tries again.
     pub async fn run(&self, stop: CancellationToken) {
         let _ended = StoppedGuard(self.status());
         let bus = Arc::clone(&self.parts.bus);

@@ -1,4 +1,4 @@
-//! Converts between domain and proto types, and proto requests to the drafts that both protocols share.
+//! Converts between domain and proto types, and proto requests to the drafts that both APIs share.
 
 use crate::{
     application::{

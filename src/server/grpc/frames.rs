@@ -24,16 +24,16 @@ const OK: HeaderValue = HeaderValue::from_static("0");
 /// Decodes a message.
 ///
 /// # Errors
-/// If the bytes are not such a message.
+/// If `message` is not an encoded `M`.
 pub fn decoded<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
-    // Worded as by tonic, since the outer layer replaces both.
+    // The text is that of tonic's own error: `errors::refine` recognises both by it, and replaces them.
     M::decode(message).map_err(|error| Status::internal(format!("failed to decode Protobuf message: {error}")))
 }
 
-/// The message of a request, with its header.
+/// The only message of a request, with the header of its frame.
 ///
 /// # Errors
-/// Without a message; otherwise the error of the body.
+/// If the request ends without a message, or its body fails.
 pub async fn only_message<B>(body: RequestBody<B>) -> Result<Bytes, Status>
 where
     B: HttpBody<Data = Bytes>,

@@ -37,13 +37,13 @@ pub struct History {
 }
 
 impl History {
-    /// Histories from the log of `context`.
+    /// The service of histories and event streams, which reads the log of `context`.
     #[must_use]
     pub const fn new(context: ApiState) -> Self {
         Self { context }
     }
 
-    /// The history of an order, for a caller with `extensions`; its cursors are those of the log.
+    /// The history of an order, for a caller with `extensions`, and the signer for its cursors.
     ///
     /// # Errors
     /// As in the table of reasons.
@@ -64,7 +64,7 @@ impl History {
         Ok((events, self.context.log()?))
     }
 
-    /// The events of all orders, as [`History::of_order`].
+    /// The events of all orders that the caller with `extensions` may follow, and the signer for their cursors.
     ///
     /// # Errors
     /// As in the table of reasons.

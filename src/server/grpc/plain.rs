@@ -9,7 +9,7 @@ use crate::application::{
     requests::{ActionDraft, CommandDraft, ItemDraft, MetaDraft, OrderDraft, PriceError, Target},
 };
 
-/// The draft in `message`, a CreateOrderRequest; `None` if the message is not as simple.
+/// The draft in `message`, an encoded CreateOrderRequest; `None` if the message has to be left to the generated decoder.
 #[must_use]
 pub fn create_order(message: &[u8]) -> Option<CommandDraft<'_>> {
     let (mut request_id, mut expected_revision, mut actor) = (None, None, None);

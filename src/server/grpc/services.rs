@@ -41,8 +41,8 @@ pub type Pending = BoxFuture<'static, Answered>;
 #[derive(Clone, Debug)]
 pub struct Services(Arc<All>);
 
-/// Most calls are answered directly. Other commands and queries reach their service without a router, whose path parameters, which
-/// gRPC does not have, would cost allocations.
+/// The services behind [`Services`]. The most frequent calls are answered directly. Other commands and queries reach their service without a router: a
+/// router reads path parameters, which cost allocations and which gRPC does not have.
 #[derive(Debug)]
 pub struct All {
     /// The services that answer directly.
@@ -177,7 +177,7 @@ where
 {
     let (Parts { extensions, .. }, body) = request.into_parts();
     let services = Arc::clone(services);
-    // A box for each kind: streams need far more room than commands, and creating a box copies all of it.
+    // Each kind of call has its own box: the future of a stream is far larger than that of a command, and boxing a future copies all of it.
     match call {
         DirectCall::Command(kind) => Box::pin(async move {
             let reply = async {
@@ -193,7 +193,7 @@ where
             };
             Ok(replied(reply.await.map(Body::new)))
         }),
-        // Not begun before it is polled: its commands belong to the trace of the call.
+        // `run_all` is called when the future is polled, and not before: its commands belong to the trace of the call.
         DirectCall::ExecuteCommands => Box::pin(async move {
             let replies = services.commands.run_all(Box::pin(messages(body)), &extensions);
             Ok(replied(Ok(streams::body(replies))))

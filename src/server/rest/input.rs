@@ -1,4 +1,4 @@
-//! The JSON bodies of commands, parsed into the drafts that both protocols share.
+//! The JSON bodies of commands, parsed into the drafts that both APIs share.
 
 use std::borrow::Cow;
 

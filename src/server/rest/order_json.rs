@@ -20,7 +20,7 @@ const USUAL_BYTES: usize = 512;
 /// The JSON of `order`.
 ///
 /// # Errors
-/// Never in practice: if the time of an event has a year of more than 4 digits.
+/// If the time of an event has a year of more than 4 digits, which no clock returns in practice.
 pub fn order(order: &Order) -> Result<Vec<u8>, serde_json::Error> {
     // Every part is named, so that a new one cannot be forgotten here.
     let Order {

@@ -167,7 +167,7 @@ impl EventPage {
     /// The reply with the page, and with the link to the `next` page.
     ///
     /// # Errors
-    /// Never in practice.
+    /// [`Reason::Internal`](crate::server::error::Reason::Internal) if the link or the token is not a valid header, which would be a bug.
     pub fn reply(self, log: &Signer, next: Option<String>) -> Reply {
         let mut response = Response::new(Body::from(self.json));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

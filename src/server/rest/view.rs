@@ -82,7 +82,7 @@ fn unique(mut value: HeaderValue) -> HeaderValue {
 /// Adds the consistency token of the reply.
 ///
 /// # Errors
-/// Never in practice.
+/// [`Reason::Internal`](crate::server::error::Reason::Internal) if the token is not a valid header, which would be a bug.
 pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position) -> Result<(), ApiError> {
     let token = unique_header_value(tokens::encode_token(log, position))?;
     response.headers_mut().insert(CONSISTENCY_TOKEN, token);
@@ -92,17 +92,17 @@ pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position
 /// A reply with an order, its entity tag and its consistency token.
 ///
 /// # Errors
-/// Never in practice.
+/// [`Reason::Internal`](crate::server::error::Reason::Internal) if the order cannot be written as JSON, which does not occur in practice.
 pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = json_of(status, order_json::order(&loaded.order).map_err(ApiError::internal)?);
     tag(&mut response, loaded, log)?;
     Ok(response)
 }
 
-/// A reply that the client's copy is current.
+/// A 304: the client's copy of the order is current.
 ///
 /// # Errors
-/// Never in practice.
+/// [`Reason::Internal`](crate::server::error::Reason::Internal) if the token or the entity tag is not a valid header, which would be a bug.
 pub fn not_modified(loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;

@@ -1,4 +1,4 @@
-//! Appends many commits in order: some hundred with each script call, which stops at the first that cannot be appended.
+//! Appends many commits in order, several hundred with each call of a script. The script stops at the first commit that cannot be appended.
 
 use redis::Value;
 
@@ -19,7 +19,7 @@ static APPEND_ALL: Script = Script::new(concat!(
     include_str!("append_all.lua")
 ));
 
-/// The maximum number of commits in one call: nothing else runs in Redis in the meantime, some milliseconds.
+/// The maximum number of commits in one call. Redis runs nothing else during the call, which takes some milliseconds.
 const MAX_COMMITS: usize = 256;
 /// The maximum payload of one call in bytes, unless a single commit is larger.
 const MAX_BYTES: usize = 1024 * 1024;

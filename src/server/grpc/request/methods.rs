@@ -11,7 +11,7 @@ const MAX_COMMAND_BYTES: usize = 1_600 * 1024;
 const MAX_OTHER_BYTES: usize = 64 * 1024;
 /// The maximum number of event kinds in a filter; there are five.
 const MAX_KINDS: usize = 100;
-/// A request with slightly too many elements gets all its violations; from this multiple on it is refused undecoded.
+/// A request with slightly too many elements is decoded, and its reply names all violations. Above this multiple it is refused without being decoded.
 const EXCESS: usize = 4;
 
 /// The bounds of one method.
@@ -43,7 +43,7 @@ impl List {
         Self { field, path, is_packed: false, max }
     }
 
-    /// The number of elements from which the message is not decoded.
+    /// The smallest number of elements with which a message is refused without being decoded.
     pub const fn too_many(&self) -> usize {
         self.max * EXCESS + 1
     }
