@@ -110,7 +110,7 @@ async fn start() -> App {
     let config = Config::load(&flags, []).expect("valid settings");
     let clock = Arc::new(ManualClock::new(NOW_MICROS));
     let setup = NodeBuilder::new(Backends::memory()).with_clock(Arc::clone(&clock) as _);
-    let app = App::start_as(&config, setup).await.expect("it starts");
+    let app = App::start_from(&config, setup).await.expect("it starts");
     // The generator of ids begins some milliseconds after its clock.
     clock.advance_ms(1_000);
     app

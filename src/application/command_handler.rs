@@ -6,7 +6,7 @@ use metrics::Counter;
 
 use super::{
     AppError, Scope, VersionedOrder,
-    order_repository::{AsOf, MAX_LOADS, OrderRepository, does_not_last, pause_before_reload},
+    order_repository::{AsOf, MAX_LOADS, OrderRepository, connection_unstable, pause_before_reload},
     originator::{Originator, stored_request_id},
     requests::{OrderRequest, Target},
 };
@@ -280,7 +280,7 @@ impl CommandHandler {
     ) -> Result<CommandReply, AppError> {
         self.replays.increment(1);
         let stream = StreamId(prepared.command.order_id.get());
-        let (mut connection, mut first, mut doubted_on) = (connection, first, None);
+        let (mut connection, mut first, mut suspected_on) = (connection, first, None);
         for _ in 0..MAX_LOADS {
             let id = OrderId::new(first.stream.0).map_err(|_| AppError::Corrupt("order id of a stream".into()))?;
             let known = (first.last_revision, first.position);
@@ -293,10 +293,10 @@ impl CommandHandler {
                         return Err(AppError::OrderNotFound(id));
                     }
                     Some(loaded) if loaded.order.revision == first.last_revision => return Ok(Arc::new(loaded)),
-                    _ if doubted_on == Some(now) => {
+                    _ if suspected_on == Some(now) => {
                         return Err(AppError::Corrupt(format!("order {id} has lost its history")));
                     }
-                    _ => doubted_on = Some(now),
+                    _ => suspected_on = Some(now),
                 }
             }
             connection = now;
@@ -305,7 +305,7 @@ impl CommandHandler {
                 AppError::unavailable("the log that knew this request has been replaced by one that does not")
             })?;
         }
-        Err(does_not_last())
+        Err(connection_unstable())
     }
 }
 

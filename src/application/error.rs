@@ -177,7 +177,7 @@ impl AppError {
 
     /// Whether the service or a dependency is at fault, not the client.
     #[must_use]
-    pub const fn is_internal(&self) -> bool {
+    pub const fn is_service_fault(&self) -> bool {
         matches!(
             self,
             Self::OutcomeUnknown(_)

@@ -207,10 +207,12 @@ impl OrderRepository {
     ) -> Result<Option<VersionedOrder>, AppError> {
         let (revision, position) = known;
         for tries in 0..MAX_LOADS {
-            let mut shown = 0;
-            let folded = self.fold_showing(None, id, until, &mut shown).await?;
+            let mut last_revision_read = 0;
+            let folded = self.fold_reporting(None, id, until, &mut last_revision_read).await?;
             // A store that has everything and still returns less has lost events; the caller reports that.
-            if shown >= revision || self.store.contains(StreamId(id.get()), shown, position).await? {
+            if last_revision_read >= revision
+                || self.store.contains(StreamId(id.get()), last_revision_read, position).await?
+            {
                 return Ok(folded);
             }
             pause_before_reload(tries).await;
@@ -224,27 +226,27 @@ impl OrderRepository {
         id: OrderId,
         until: AsOf,
     ) -> Result<Option<VersionedOrder>, AppError> {
-        self.fold_showing(folded, id, until, &mut 0).await
+        self.fold_reporting(folded, id, until, &mut 0).await
     }
 
-    /// Folds the events read on one connection, and returns their last revision. Histories from before and after a failover may differ, and must not
-    /// be combined.
-    async fn fold_showing(
+    /// Folds the events read on one connection, and sets `last_revision_read`. Histories from before and after a failover may differ, and must not be
+    /// combined.
+    async fn fold_reporting(
         &self,
         mut folded: Option<VersionedOrder>,
         id: OrderId,
         until: AsOf,
-        shown: &mut Revision,
+        last_revision_read: &mut Revision,
     ) -> Result<Option<VersionedOrder>, AppError> {
         for _ in 0..MAX_FOLDS {
             let connection = self.connection();
-            let outcome = self.fold_once(folded.take(), id, until, shown).await;
+            let outcome = self.fold_once(folded.take(), id, until, last_revision_read).await;
             if self.connection() == connection || matches!(outcome, Err(AppError::Unavailable { .. })) {
                 return outcome;
             }
-            *shown = 0;
+            *last_revision_read = 0;
         }
-        Err(does_not_last())
+        Err(connection_unstable())
     }
 
     async fn fold_once(
@@ -252,7 +254,7 @@ impl OrderRepository {
         mut folded: Option<VersionedOrder>,
         id: OrderId,
         until: AsOf,
-        shown: &mut Revision,
+        last_revision_read: &mut Revision,
     ) -> Result<Option<VersionedOrder>, AppError> {
         let stream = StreamId(id.get());
         if let Some(known) = &folded {
@@ -275,7 +277,7 @@ impl OrderRepository {
                 return Ok(folded);
             }
             for stored in &batch {
-                *shown = stored.revision;
+                *last_revision_read = stored.revision;
                 match step(folded.as_ref(), stored, until)? {
                     Some(next) => folded = Some(next),
                     None => return Ok(folded),
@@ -309,7 +311,7 @@ fn ends_with(loaded: &VersionedOrder, event: &StoredEvent) -> Result<bool, AppEr
 }
 
 /// The error if no connection lasts long enough for reads that must share one.
-pub(super) fn does_not_last() -> AppError {
+pub(super) fn connection_unstable() -> AppError {
     AppError::unavailable("the connection to the event store keeps breaking")
 }
 

@@ -157,7 +157,7 @@ impl Pipeline {
                     tracing::warn!(operation, ?took, %error, unsaid, "request failed");
                 }
             }
-            Err(error) if error.is_internal() => {
+            Err(error) if error.is_service_fault() => {
                 // They occur by the thousand while a backend is unreachable.
                 if let Some(Line { unsaid }) = self.outage.failed(&error.to_string()) {
                     tracing::warn!(operation, ?took, %error, unsaid, "requests fail");
@@ -259,7 +259,7 @@ impl<T, F: Future<Output = Result<T, AppError>>> Run<'_, F> {
 fn end_span<T>(span: &Scope, outcome: &Result<T, AppError>) {
     let name = match outcome {
         Ok(_) => "success",
-        Err(error) if error.is_internal() => {
+        Err(error) if error.is_service_fault() => {
             span.fail("failure");
             "failure"
         }
@@ -285,7 +285,7 @@ impl Meter {
         self.seconds.record(took.as_secs_f64());
         match error {
             None => self.succeeded.increment(1),
-            Some(error) if error.is_internal() => self.failed.increment(1),
+            Some(error) if error.is_service_fault() => self.failed.increment(1),
             Some(_) => self.refused.increment(1),
         }
     }

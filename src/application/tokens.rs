@@ -126,25 +126,25 @@ pub struct PageKey {
 
 /// A point of the log as text. It includes the event's fingerprint, since a restored log keeps its id.
 #[must_use]
-pub fn encode_cursor(log: &Signer, point: LogPoint) -> String {
+pub fn encode_cursor(signer: &Signer, point: LogPoint) -> String {
     let position = point.position.0.to_be_bytes();
-    let Some(fingerprint) = point.fingerprint else { return seal(Kind::Cursor, log, &position) };
+    let Some(fingerprint) = point.fingerprint else { return seal(Kind::Cursor, signer, &position) };
     let mut body = [0; 12];
     body[..8].copy_from_slice(&position);
     body[8..].copy_from_slice(&fingerprint.to_be_bytes());
-    seal(Kind::Cursor, log, &body)
+    seal(Kind::Cursor, signer, &body)
 }
 
 /// The point in a cursor, with or without a fingerprint: cursors of earlier versions have none.
 ///
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_cursor(text: &str, log: Option<&Signer>) -> Result<LogPoint, InvalidCursor> {
-    match open::<8>(Kind::Cursor, text, log) {
+pub fn decode_cursor(text: &str, signer: Option<&Signer>) -> Result<LogPoint, InvalidCursor> {
+    match open::<8>(Kind::Cursor, text, signer) {
         Err(InvalidCursor::Malformed) => {}
         short => return short.map(|bytes| Position(u64::from_be_bytes(bytes)).into()),
     }
-    let body: [u8; 12] = open(Kind::Cursor, text, log)?;
+    let body: [u8; 12] = open(Kind::Cursor, text, signer)?;
     let (mut position, mut fingerprint) = ([0; 8], [0; 4]);
     position.copy_from_slice(&body[..8]);
     fingerprint.copy_from_slice(&body[8..]);
@@ -154,34 +154,34 @@ pub fn decode_cursor(text: &str, log: Option<&Signer>) -> Result<LogPoint, Inval
 
 /// A consistency token: a read with it contains everything up to `position`.
 #[must_use]
-pub fn encode_token(log: &Signer, position: Position) -> String {
-    seal(Kind::Token, log, &position.0.to_be_bytes())
+pub fn encode_token(signer: &Signer, position: Position) -> String {
+    seal(Kind::Token, signer, &position.0.to_be_bytes())
 }
 
 /// The position in a consistency token; `log` is `None` before the event store has been reached.
 ///
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_token(text: &str, log: Option<&Signer>) -> Result<Position, InvalidCursor> {
-    open(Kind::Token, text, log).map(|bytes| Position(u64::from_be_bytes(bytes)))
+pub fn decode_token(text: &str, signer: Option<&Signer>) -> Result<Position, InvalidCursor> {
+    open(Kind::Token, text, signer).map(|bytes| Position(u64::from_be_bytes(bytes)))
 }
 
 /// The start of the next page, as text. `query` is a hash of the filters.
 #[must_use]
-pub fn encode_page_token(log: &Signer, query: u64, key: PageKey) -> String {
+pub fn encode_page_token(signer: &Signer, query: u64, key: PageKey) -> String {
     let mut body = [0; 24];
     body[..8].copy_from_slice(&query.to_be_bytes());
     body[8..16].copy_from_slice(&key.created_at_micros.to_be_bytes());
     body[16..].copy_from_slice(&key.order_id.to_be_bytes());
-    seal(Kind::Page, log, &body)
+    seal(Kind::Page, signer, &body)
 }
 
 /// The start of the page that a page token names, if it was issued for the query with the hash `query`.
 ///
 /// # Errors
 /// [`InvalidCursor`].
-pub fn decode_page_token(text: &str, log: Option<&Signer>, query: u64) -> Result<PageKey, InvalidCursor> {
-    let body: [u8; 24] = open(Kind::Page, text, log)?;
+pub fn decode_page_token(text: &str, signer: Option<&Signer>, query: u64) -> Result<PageKey, InvalidCursor> {
+    let body: [u8; 24] = open(Kind::Page, text, signer)?;
     let part = |from: usize| {
         let mut bytes = [0; 8];
         bytes.copy_from_slice(&body[from..from + 8]);

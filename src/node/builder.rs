@@ -17,7 +17,7 @@ use crate::{
 /// # use ordersystem::{config::Config, node::{App, Backends, NodeBuilder, StartError}, processors::handlers::EventHandler};
 /// # async fn start(config: &Config, my_handler: Arc<dyn EventHandler>) -> Result<App, StartError> {
 /// let builder = NodeBuilder::new(Backends::of(config).await?).with_handler(my_handler);
-/// App::start_as(config, builder).await
+/// App::start_from(config, builder).await
 /// # }
 /// ```
 pub struct NodeBuilder {

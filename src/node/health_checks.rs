@@ -22,7 +22,7 @@ use crate::{
         server_name::ServerName,
     },
     processors::{
-        handlers::{Role, SubscriptionStatus},
+        handlers::{SubscriptionState, SubscriptionStatus},
         outbox::{Backlog, OutboxMeter, OutboxStatus},
         projections::ProjectionProgress,
     },
@@ -354,15 +354,15 @@ impl SubscriptionCheck {
         if let Some(end) = work.end() {
             return CheckResult::unhealthy(format!("{name} {end}"));
         }
-        match status.role() {
-            Role::Starting => CheckResult::healthy(format!("{name} starting")),
-            Role::Ended => CheckResult::unhealthy(format!("{name} has ended")),
-            Role::Failing(reason) => CheckResult::unhealthy(format!("{name} {reason}")),
-            Role::StandingBy(owner) => CheckResult::healthy(format!(
+        match status.state() {
+            SubscriptionState::Starting => CheckResult::healthy(format!("{name} starting")),
+            SubscriptionState::Ended => CheckResult::unhealthy(format!("{name} has ended")),
+            SubscriptionState::Failing(reason) => CheckResult::unhealthy(format!("{name} {reason}")),
+            SubscriptionState::StandingBy(owner) => CheckResult::healthy(format!(
                 "{name} standing by: {} handles",
                 owner.as_deref().unwrap_or("another node")
             )),
-            Role::Active => match self.bus.dead_letters(name, COUNTED_DEAD_LETTERS + 1).await {
+            SubscriptionState::Active => match self.bus.dead_letters(name, COUNTED_DEAD_LETTERS + 1).await {
                 Err(error) => CheckResult::degraded(format!("{name} {error}")),
                 Ok(letters) => running(name, status.handled(), letters.len()),
             },

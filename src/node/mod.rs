@@ -106,14 +106,14 @@ impl App {
     /// # Errors
     /// As [`App::start`].
     pub async fn start_with(config: &Config, backends: Backends, clock: Arc<dyn Clock>) -> Result<Self, StartError> {
-        Self::start_as(config, NodeBuilder::new(backends).with_clock(clock)).await
+        Self::start_from(config, NodeBuilder::new(backends).with_clock(clock)).await
     }
 
     /// Like [`App::start`], with everything an embedding program supplies: handlers, backends, a clock.
     ///
     /// # Errors
     /// As [`App::start`]; if a handler name is invalid or duplicated.
-    pub async fn start_as(config: &Config, setup: NodeBuilder) -> Result<Self, StartError> {
+    pub async fn start_from(config: &Config, setup: NodeBuilder) -> Result<Self, StartError> {
         Self::start_on(bind(config)?, config, setup, std::future::ready(Ok(())).boxed()).await
     }
 

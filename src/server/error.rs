@@ -103,9 +103,9 @@ impl ApiError {
         Self::new(Reason::Overloaded, message).retry(RETRY_AFTER)
     }
 
-    /// A rebuild requested too soon after the last one.
+    /// A rebuild that was requested too soon after the last one.
     #[must_use]
-    pub fn rebuilt_lately(wait: Duration) -> Self {
+    pub fn rebuild_too_soon(wait: Duration) -> Self {
         Self::new(Reason::Overloaded, "the read model was rebuilt less than a minute ago").retry(wait)
     }
 

@@ -56,7 +56,7 @@ const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long shutdown waits for one more connection that the kernel has accepted.
 const LAST_ACCEPT: Duration = Duration::from_millis(10);
 /// How long a new connection may take to send its first bytes during shutdown.
-const BEGINS_AT_END_WITHIN: Duration = Duration::from_millis(500);
+const FIRST_BYTES_DURING_SHUTDOWN: Duration = Duration::from_millis(500);
 /// How long a connection must have been idle to be evicted when all permits are taken.
 const EVICTED_AFTER: Duration = Duration::from_secs(1);
 /// The interval at which such a connection is looked for.
@@ -298,7 +298,7 @@ async fn begun<T>(beginning: impl Future<Output = T>, stop: &CancellationToken, 
     let is_over = async {
         stop.cancelled().await;
         // Requests that the client has already sent are answered.
-        tokio::time::sleep(BEGINS_AT_END_WITHIN).await;
+        tokio::time::sleep(FIRST_BYTES_DURING_SHUTDOWN).await;
     };
     tokio::select! {
         begun = tokio::time::timeout(HEADER_READ_TIMEOUT, beginning) => begun.ok(),

@@ -148,14 +148,14 @@ impl ApiState {
     ///
     /// # Errors
     /// UNAVAILABLE before the event store has been reached for the first time: no cursor or token can be issued then.
-    pub fn log(&self) -> Result<Signer, error::ApiError> {
+    pub fn signer(&self) -> Result<Signer, error::ApiError> {
         let unknown = || AppError::unavailable("the event store has not been reached yet").into();
-        self.known_log().ok_or_else(unknown)
+        self.known_signer().ok_or_else(unknown)
     }
 
     /// The signer of the log; `None` before the event store has been reached.
     #[must_use]
-    pub fn known_log(&self) -> Option<Signer> {
+    pub fn known_signer(&self) -> Option<Signer> {
         self.signer.current()
     }
 

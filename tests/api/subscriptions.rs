@@ -103,7 +103,7 @@ async fn handlers_with_the_same_name_or_none_are_refused_at_the_start() {
         let setup = names
             .iter()
             .fold(NodeBuilder::new(Backends::memory()), |setup, name| setup.with_handler(Noting::new(name)));
-        let error = App::start_as(&config(&[]), setup).await.expect_err("refused").to_string();
+        let error = App::start_from(&config(&[]), setup).await.expect_err("refused").to_string();
         assert!(error.contains(expected), "{error}");
     }
 }

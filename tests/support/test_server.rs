@@ -54,7 +54,7 @@ impl TestServer {
     pub async fn start_as(settings: &[(&'static str, &str)], setup: NodeBuilder) -> Self {
         let config = config(settings);
         let store = Arc::clone(&setup.backends.store);
-        let app = App::start_as(&config, setup).await.expect("the server starts");
+        let app = App::start_from(&config, setup).await.expect("the server starts");
         let (address, grpc_address) = (app.address(), app.grpc_address());
         let shutdown = CancellationToken::new();
         let running = tokio::spawn(app.run(shutdown.clone()));

@@ -47,9 +47,9 @@ pub enum ConsistencyLevel {
 }
 
 /// The required freshness.
-pub fn consistency(violations: &mut Violations, draft: ConsistencyDraft<'_>, log: Option<&Signer>) -> Consistency {
+pub fn consistency(violations: &mut Violations, draft: ConsistencyDraft<'_>, signer: Option<&Signer>) -> Consistency {
     if draft.level == ConsistencyLevel::AtLeast {
-        return match tokens::decode_token(draft.token, log) {
+        return match tokens::decode_token(draft.token, signer) {
             Ok(position) => Consistency::AtLeast(position),
             Err(error) => {
                 violations.add_cursor(Field::ConsistencyToken, error);
@@ -100,7 +100,7 @@ pub fn get_order(
     mut violations: Violations,
     draft: GetOrderDraft<'_>,
     scope: Scope,
-    log: Option<&Signer>,
+    signer: Option<&Signer>,
 ) -> Result<GetOrder, Violations> {
     let order_id = draft.order_id.and_then(|text| violations.order_id(Field::OrderId, text));
     let until = match draft.until {
@@ -115,7 +115,7 @@ pub fn get_order(
             }
         },
     };
-    let consistency = consistency(&mut violations, draft.consistency, log);
+    let consistency = consistency(&mut violations, draft.consistency, signer);
     let query = order_id.zip(until).map(|(order_id, until)| GetOrder { order_id, until, consistency, scope });
     violations.finish(query)
 }
@@ -153,9 +153,9 @@ pub struct ListRequest {
 impl ListRequest {
     /// The token of the page after the row `last`.
     #[must_use]
-    pub fn next_page_token(&self, log: &Signer, last: RowKey) -> String {
+    pub fn next_page_token(&self, signer: &Signer, last: RowKey) -> String {
         let key = PageKey { created_at_micros: last.created_at_micros, order_id: last.id };
-        tokens::encode_page_token(log, self.fingerprint, key)
+        tokens::encode_page_token(signer, self.fingerprint, key)
     }
 }
 
@@ -168,7 +168,7 @@ pub fn list_orders(
     mut violations: Violations,
     draft: ListDraft<'_>,
     scope: &Scope,
-    log: Option<&Signer>,
+    signer: Option<&Signer>,
 ) -> Result<ListRequest, Violations> {
     let limit = page_size(&mut violations, draft.page_size);
     // The query refuses a customer outside of the scope.
@@ -182,10 +182,10 @@ pub fn list_orders(
     let after = if draft.page_token.is_empty() {
         None
     } else {
-        let parsed = tokens::decode_page_token(draft.page_token, log, fingerprint);
+        let parsed = tokens::decode_page_token(draft.page_token, signer, fingerprint);
         parsed.map_err(|error| violations.add_cursor(Field::PageToken, error)).ok()
     };
-    let consistency = consistency(&mut violations, draft.consistency, log);
+    let consistency = consistency(&mut violations, draft.consistency, signer);
     let filter = ListFilter {
         customer: customer.map(|id| id.shared()),
         status: status.map(status_code),

@@ -7,8 +7,8 @@ use crate::{
 };
 
 /// The point of the log named by a cursor, after which the stream starts. `field` is the part of the request with the cursor.
-pub fn cursor(violations: &mut Violations, field: Field, text: &str, log: Option<&Signer>) -> Option<LogPoint> {
-    tokens::decode_cursor(text, log).map_err(|error| violations.add_cursor(field, error)).ok()
+pub fn cursor(violations: &mut Violations, field: Field, text: &str, signer: Option<&Signer>) -> Option<LogPoint> {
+    tokens::decode_cursor(text, signer).map_err(|error| violations.add_cursor(field, error)).ok()
 }
 
 /// The first revision of a history; 0 means its start.

@@ -226,18 +226,18 @@ impl Shared {
     fn encode(&self, commit: &Commit, end: End) -> Result<Bytes, AppendError> {
         let (bytes, max_bytes) = (commit.events.iter().map(Bytes::len).sum(), self.max_commit_bytes());
         if bytes > max_bytes {
-            return Err(self.is_too_large(commit.stream, bytes));
+            return Err(self.too_large_error(commit.stream, bytes));
         }
         commit::encode(commit, end.sequence, end.revision + 1)
     }
 
-    fn is_too_large(&self, stream: StreamId, bytes: usize) -> AppendError {
+    fn too_large_error(&self, stream: StreamId, bytes: usize) -> AppendError {
         let setting = "max_payload of nats-server, or max_msg_size of its streams";
         AppendError::TooLarge { stream, bytes, max_bytes: self.max_commit_bytes(), setting }
     }
 
     /// Records that there is no space.
-    fn is_full(&self, error: &CallError) -> AppendError {
+    fn record_full(&self, error: &CallError) -> AppendError {
         *self.full.lock() = Some((Instant::now(), error.to_string()));
         AppendError::Full(error.to_string())
     }

@@ -48,7 +48,7 @@ static LOG_ENDS: Script = Script::new(concat!(include_str!("event_store/ours.lua
 /// How long the outcome of an append whose reply was lost is investigated before it is reported as unknown.
 const RESOLVE_WITHIN: Duration = Duration::from_secs(8);
 /// Redis's error for a log that has an entry with a number not assigned by us.
-const NUMBERED_OTHERWISE: &str = "The ID specified in XADD";
+const UNEXPECTED_NUMBERING: &str = "The ID specified in XADD";
 /// The pause between two checks.
 const RESOLVE_PAUSE: Duration = Duration::from_millis(100);
 
@@ -289,7 +289,7 @@ fn read_answer(answer: &Value, seen: Position) -> Option<Answer> {
 fn store_error(error: CallError) -> StoreError {
     match error {
         // A key has the wrong type: another program has written here.
-        CallError::Refused { code, text } if code == "WRONGTYPE" || text.contains(NUMBERED_OTHERWISE) => {
+        CallError::Refused { code, text } if code == "WRONGTYPE" || text.contains(UNEXPECTED_NUMBERING) => {
             StoreError::Corrupt(text)
         }
         other => StoreError::Unavailable(other.to_string()),

@@ -167,7 +167,7 @@ impl Foothold {
                 return Ok(events);
             }
         }
-        Err(does_not_last())
+        Err(connection_unstable())
     }
 
     /// The events of `stream` from revision `from` on, verified in the same way.
@@ -191,7 +191,7 @@ impl Foothold {
                 return Ok(events);
             }
         }
-        Err(does_not_last())
+        Err(connection_unstable())
     }
 
     /// The connection on which the point was verified, which the last read used.
@@ -236,7 +236,7 @@ fn cut(events: &mut Vec<StoredEvent>, max_bytes: usize) {
     events.truncate(end.map_or(events.len(), |end| end + 1));
 }
 
-fn does_not_last() -> StoreError {
+fn connection_unstable() -> StoreError {
     StoreError::Unavailable("the connection to the event store keeps breaking".to_owned())
 }
 

@@ -58,7 +58,7 @@ where
             return found;
         }
     }
-    Err(does_not_last())
+    Err(connection_unstable())
 }
 
 /// Returns the result of `read`; damage only if found twice in a row on one of the `connections`. As in [`on_one`], `read` may run several times.
@@ -83,10 +83,10 @@ where
         }
         found_on = is_same.then_some(connection);
     }
-    Err(does_not_last())
+    Err(connection_unstable())
 }
 
-fn does_not_last<E: ReadError>() -> E {
+fn connection_unstable<E: ReadError>() -> E {
     StoreError::Unavailable("the connection to the event store keeps breaking".to_owned()).into()
 }
 

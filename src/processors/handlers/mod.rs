@@ -48,7 +48,7 @@ pub use handler::{EventHandler, HandlerError, ReceivedEvent, is_valid_handler_na
 use in_flight::InFlightBatch;
 pub use order_event_logger::OrderEventLogger;
 use remembered::ProcessedRevisions;
-pub use status::{LastError, Role, SubscriptionStatus};
+pub use status::{LastError, SubscriptionState, SubscriptionStatus};
 
 /// The maximum pause before an unreachable bus or lease store is retried.
 const MAX_RECONNECT_PAUSE: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ struct StoppedGuard(Arc<SubscriptionStatus>);
 
 impl Drop for StoppedGuard {
     fn drop(&mut self) {
-        self.0.set_role(Role::Ended);
+        self.0.set_state(SubscriptionState::Ended);
     }
 }
 
@@ -160,7 +160,7 @@ impl Subscription {
                 Leadership::Standby(leader) => {
                     failures = 0;
                     outage.works();
-                    self.status.set_role(Role::StandingBy(leader));
+                    self.status.set_state(SubscriptionState::StandingBy(leader));
                     STANDBY_POLL_INTERVAL
                 }
                 Leadership::Ended(Err(error)) => {
@@ -189,7 +189,7 @@ impl Subscription {
             tracing::warn!(handler, reason, unsaid, "the subscription failed and will be retried");
         }
         self.status.failed(reason.clone());
-        self.status.set_role(Role::Failing(reason));
+        self.status.set_state(SubscriptionState::Failing(reason));
         self.options.backoff.after(failures).min(MAX_RECONNECT_PAUSE)
     }
 
@@ -219,7 +219,7 @@ impl Subscription {
         let Some(consumer) = stop.run_until_cancelled(bus.consumer(handler.name())).await.transpose()? else {
             return Ok(());
         };
-        self.status.set_role(Role::Active);
+        self.status.set_state(SubscriptionState::Active);
         loop {
             let next_batch = consumer.next_batch(self.options.batch_size);
             let Some(batch) = stop.run_until_cancelled(next_batch).await.transpose()? else {

@@ -9,9 +9,9 @@ use std::{
 use metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 
-/// The state of a subscription.
+/// What a subscription does at the moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Role {
+pub enum SubscriptionState {
     /// It is not known yet whether another node runs the handler.
     #[default]
     Starting,
@@ -25,7 +25,7 @@ pub enum Role {
     Ended,
 }
 
-impl fmt::Display for Role {
+impl fmt::Display for SubscriptionState {
     /// Completes the phrase "the subscription …".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,7 +52,7 @@ pub struct LastError {
 #[derive(Debug)]
 pub struct SubscriptionStatus {
     handler: String,
-    role: Mutex<Role>,
+    state: Mutex<SubscriptionState>,
     active: Gauge,
     handled_total: Counter,
     retried_total: Counter,
@@ -76,7 +76,7 @@ impl SubscriptionStatus {
             metrics::counter!("ordersystem_subscription_events_total", &labels)
         };
         Self {
-            role: Mutex::default(),
+            state: Mutex::default(),
             active: metrics::gauge!("ordersystem_subscription_active", "handler" => handler.clone()),
             handled_total: total("handled"),
             retried_total: total("retried"),
@@ -100,8 +100,8 @@ impl SubscriptionStatus {
 
     /// The current state of the subscription.
     #[must_use]
-    pub fn role(&self) -> Role {
-        self.role.lock().clone()
+    pub fn state(&self) -> SubscriptionState {
+        self.state.lock().clone()
     }
 
     /// Deliveries from the bus, including redeliveries.
@@ -164,15 +164,15 @@ impl SubscriptionStatus {
         self.deduplicated_total.increment(1);
     }
 
-    pub(super) fn set_role(&self, role: Role) {
-        self.active.set(if role == Role::Active { 1.0 } else { 0.0 });
-        let mut now = self.role.lock();
-        if *now != role {
+    pub(super) fn set_state(&self, state: SubscriptionState) {
+        self.active.set(if state == SubscriptionState::Active { 1.0 } else { 0.0 });
+        let mut now = self.state.lock();
+        if *now != state {
             // The subscription itself logs failures, since it knows which are new.
-            if !matches!(role, Role::Failing(_)) {
-                tracing::info!(handler = self.handler, "the subscription {role}");
+            if !matches!(state, SubscriptionState::Failing(_)) {
+                tracing::info!(handler = self.handler, "the subscription {state}");
             }
-            *now = role;
+            *now = state;
         }
     }
 

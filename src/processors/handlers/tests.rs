@@ -170,8 +170,10 @@ async fn a_subscription_whose_consumer_is_taken_over_reports_it_and_recovers() {
     let running = Running::start(&bus, handler.clone(), options());
     sleep(Duration::from_secs(1)).await;
     let other = bus.consumer("scripted").await.unwrap();
-    running.until(|status| matches!(status.role(), Role::Failing(reason) if reason.contains("taken over"))).await;
-    running.until(|status| status.role() == Role::Active).await;
+    running
+        .until(|status| matches!(status.state(), SubscriptionState::Failing(reason) if reason.contains("taken over")))
+        .await;
+    running.until(|status| status.state() == SubscriptionState::Active).await;
     assert_eq!(other.next_batch(1).await.unwrap_err(), BusError::Replaced);
     bus.publish(&[message(1, 1)]).await.unwrap();
     running.until(|status| status.handled() == 1).await;

@@ -104,7 +104,7 @@ impl AdminService for Admin {
         }
         let permit = self.context.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
         if let Some(wait) = self.context.rebuilds.wait() {
-            return Err(ApiError::rebuilt_lately(wait).to_status());
+            return Err(ApiError::rebuild_too_soon(wait).to_status());
         }
         let (state, has_begun) = self.context.rebuilds.start();
         let told = RebuildProgressStream {

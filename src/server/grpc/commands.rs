@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{
     convert,
     execute::{self, Requests},
-    frames::{Whole, decoded},
+    frames::{UnaryReply, decoded},
     plain, reply,
     streams::{self, Replies},
 };
@@ -41,10 +41,10 @@ impl Commands {
     ///
     /// # Errors
     /// As in the table of reasons.
-    pub async fn run(&self, request: OrderRequest) -> Result<Whole, Status> {
+    pub async fn run(&self, request: OrderRequest) -> Result<UnaryReply, Status> {
         let reply = self.context.mediator.execute(request).await.map_err(ApiError::from)?;
-        let log = self.context.log()?;
-        Ok(Whole::written(|wire| convert::write_success(wire, &reply, &log)))
+        let signer = self.context.signer()?;
+        Ok(UnaryReply::written(|wire| convert::write_success(wire, &reply, &signer)))
     }
 
     /// Runs the commands of `requests`, from a caller with `extensions`; returns frames of replies.
@@ -65,8 +65,8 @@ impl Commands {
     {
         let (_metadata, extensions, message) = request.into_parts();
         let request = checked(convert::command(&command(message)), &extensions)?;
-        let whole = self.run(request).await?;
-        Ok(reply(whole.decode()?))
+        let unary = self.run(request).await?;
+        Ok(reply(unary.decode()?))
     }
 }
 

@@ -149,10 +149,10 @@ const fn existing(order_id: &str) -> Target<Option<&str>> {
 }
 
 /// A command's reply: the order, its revision and a consistency token. The reply of each command has the fields of `CommandSuccess`.
-pub fn write_success(wire: &mut MessageWriter, loaded: &VersionedOrder, log: &Signer) {
+pub fn write_success(wire: &mut MessageWriter, loaded: &VersionedOrder, signer: &Signer) {
     wire.message(1, |wire| write_order(wire, &loaded.order));
     wire.number(2, revision_to_proto(loaded.order.revision));
-    wire.text(3, tokens::encode_token(log, loaded.position));
+    wire.text(3, tokens::encode_token(signer, loaded.position));
 }
 
 /// An order, written directly: the same bytes as those of [`order_to_proto`].
@@ -351,10 +351,10 @@ mod tests {
         orders
     }
 
-    fn success(loaded: &VersionedOrder, log: &Signer) -> pb::CommandSuccess {
+    fn success(loaded: &VersionedOrder, signer: &Signer) -> pb::CommandSuccess {
         pb::CommandSuccess {
             revision: revision_to_proto(loaded.order.revision),
-            consistency_token: tokens::encode_token(log, loaded.position),
+            consistency_token: tokens::encode_token(signer, loaded.position),
             order: Some(order_to_proto(&loaded.order)),
         }
     }

@@ -82,15 +82,15 @@ pub fn ended_ok() -> HeaderMap {
     trailers
 }
 
-/// The body of a successful reply: one message and the trailers.
+/// The body of a successful reply to a unary call: one message and the trailers.
 #[derive(Debug)]
-pub struct Whole {
+pub struct UnaryReply {
     /// `None` once it has been handed over.
     message: Option<Bytes>,
     has_ended: bool,
 }
 
-impl Whole {
+impl UnaryReply {
     /// The message that `write` writes.
     pub fn written(write: impl FnOnce(&mut MessageWriter)) -> Self {
         let mut wire = MessageWriter::with_capacity(REPLY_BYTES);
@@ -107,7 +107,7 @@ impl Whole {
     }
 }
 
-impl HttpBody for Whole {
+impl HttpBody for UnaryReply {
     type Data = Bytes;
     type Error = axum::Error;
 

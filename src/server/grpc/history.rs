@@ -7,7 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     convert::{ensure_valid, kind_from_proto},
-    streams::{self, Of, Replies},
+    streams::{self, Replies, StreamKind},
 };
 use crate::{
     application::{
@@ -61,7 +61,7 @@ impl History {
         let follow = if request.follow { Follow::Yes } else { Follow::No };
         let scope = reading(extensions);
         let events = self.context.event_log.order_history(order_id, from, &scope, follow, bounds).await?;
-        Ok((events, self.context.log()?))
+        Ok((events, self.context.signer()?))
     }
 
     /// The events of all orders that the caller with `extensions` may follow, and the signer for their cursors.
@@ -74,11 +74,11 @@ impl History {
         extensions: &Extensions,
     ) -> Result<(EventStream, Signer), ApiError> {
         let streams = self.context.streams_of(extensions);
-        let (after, filter, heartbeat) = parse(request, self.context.known_log().as_ref())?;
+        let (after, filter, heartbeat) = parse(request, self.context.known_signer().as_ref())?;
         let bounds = streams.of_follower()?;
         let follow = if request.follow { Follow::WithHeartbeats(heartbeat) } else { Follow::No };
         let events = self.context.event_log.events(after, filter, &following(extensions), follow, bounds).await?;
-        Ok((events, self.context.log()?))
+        Ok((events, self.context.signer()?))
     }
 }
 
@@ -91,23 +91,23 @@ impl OrderHistoryService for History {
         &self,
         request: Request<pb::StreamOrderHistoryRequest>,
     ) -> Result<Response<Self::StreamOrderHistoryStream>, Status> {
-        let (events, log) = self.of_order(request.get_ref(), request.extensions()).await?;
-        Ok(Response::new(streams::messages(streams::of_events(Of::Order, events, log))))
+        let (events, signer) = self.of_order(request.get_ref(), request.extensions()).await?;
+        Ok(Response::new(streams::messages(streams::of_events(StreamKind::Order, events, signer))))
     }
 
     async fn stream_events(
         &self,
         request: Request<pb::StreamEventsRequest>,
     ) -> Result<Response<Self::StreamEventsStream>, Status> {
-        let (events, log) = self.of_all(request.get_ref(), request.extensions()).await?;
-        Ok(Response::new(streams::messages(streams::of_events(Of::All, events, log))))
+        let (events, signer) = self.of_all(request.get_ref(), request.extensions()).await?;
+        Ok(Response::new(streams::messages(streams::of_events(StreamKind::All, events, signer))))
     }
 }
 
 /// The start (`None`: now), the filter, and the heartbeat interval.
 fn parse(
     request: &pb::StreamEventsRequest,
-    log: Option<&Signer>,
+    signer: Option<&Signer>,
 ) -> Result<(Option<LogPoint>, EventFilter, Duration), ApiError> {
     let mut violations = Violations::default();
     let start = pb::StreamStart::try_from(request.start);
@@ -117,7 +117,7 @@ fn parse(
     let after = match start {
         Ok(pb::StreamStart::Unspecified | pb::StreamStart::Earliest) => Some(LogPoint::START),
         Ok(pb::StreamStart::Latest) => None,
-        Ok(pb::StreamStart::After) => requests::cursor(&mut violations, Field::Cursor, &request.cursor, log),
+        Ok(pb::StreamStart::After) => requests::cursor(&mut violations, Field::Cursor, &request.cursor, signer),
         Err(_) => {
             violations.add(Field::Start, "is not a known start");
             None

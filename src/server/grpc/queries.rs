@@ -6,7 +6,7 @@ use http::Extensions;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{convert, frames::Whole, reply};
+use super::{convert, frames::UnaryReply, reply};
 use crate::{
     application::{
         AppError, Scope, VersionedOrder,
@@ -47,12 +47,12 @@ impl Queries {
     ///
     /// # Errors
     /// As in the table of reasons.
-    pub async fn answer(&self, request: &pb::GetOrderRequest, extensions: &Extensions) -> Result<Whole, Status> {
+    pub async fn answer(&self, request: &pb::GetOrderRequest, extensions: &Extensions) -> Result<UnaryReply, Status> {
         let query =
-            get_order(request, reading(extensions), self.context.known_log().as_ref()).map_err(ApiError::from)?;
+            get_order(request, reading(extensions), self.context.known_signer().as_ref()).map_err(ApiError::from)?;
         let loaded = self.context.mediator.get_order(query).await.map_err(ApiError::from)?;
-        let token = tokens::encode_token(&self.context.log()?, loaded.position);
-        Ok(Whole::written(|wire| {
+        let token = tokens::encode_token(&self.context.signer()?, loaded.position);
+        Ok(UnaryReply::written(|wire| {
             wire.message(1, |wire| convert::write_order(wire, &loaded.order));
             wire.text(2, &token);
         }))
@@ -71,14 +71,14 @@ impl OrderQueryService for Queries {
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
         let scope = reading(request.extensions());
         let query =
-            list_orders(request.get_ref(), &scope, self.context.known_log().as_ref()).map_err(ApiError::from)?;
+            list_orders(request.get_ref(), &scope, self.context.known_signer().as_ref()).map_err(ApiError::from)?;
         let page = self.context.mediator.list_orders(query.list.clone()).await.map_err(ApiError::from)?;
-        let log = self.context.log()?;
-        let next = page.answer.next.map(|last| query.next_page_token(&log, last));
+        let signer = self.context.signer()?;
+        let next = page.answer.next.map(|last| query.next_page_token(&signer, last));
         Ok(reply(pb::ListOrdersResponse {
             orders: page.answer.rows.iter().map(row_to_proto).collect(),
             next_page_token: next.unwrap_or_default(),
-            consistency_token: tokens::encode_token(&log, page.position),
+            consistency_token: tokens::encode_token(&signer, page.position),
         }))
     }
 
@@ -87,32 +87,32 @@ impl OrderQueryService for Queries {
         request: Request<pb::GetOrderStatsRequest>,
     ) -> Result<Response<pb::GetOrderStatsResponse>, Status> {
         let mut violations = Violations::default();
-        let log = self.context.known_log();
+        let signer = self.context.known_signer();
         let consistency = convert::consistency(request.get_ref().consistency.as_ref());
-        let consistency = requests::consistency(&mut violations, consistency, log.as_ref());
+        let consistency = requests::consistency(&mut violations, consistency, signer.as_ref());
         convert::ensure_valid(violations)?;
         let query = GetOrderStats { consistency, scope: reading(request.extensions()) };
         let found = self.context.mediator.get_order_stats(query).await.map_err(ApiError::from)?;
-        let log = self.context.log()?;
+        let signer = self.context.signer()?;
         let stats = OrderStats::of(&found.answer).map_err(ApiError::internal)?;
-        Ok(reply(stats_to_proto(&stats, tokens::encode_token(&log, found.position))))
+        Ok(reply(stats_to_proto(&stats, tokens::encode_token(&signer, found.position))))
     }
 
     async fn batch_get_orders(
         &self,
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
-        let (scope, log) = (reading(request.extensions()), self.context.known_log());
-        let query = batch_get_orders(request.get_ref(), scope, log.as_ref()).map_err(ApiError::from)?;
+        let (scope, signer) = (reading(request.extensions()), self.context.known_signer());
+        let query = batch_get_orders(request.get_ref(), scope, signer.as_ref()).map_err(ApiError::from)?;
         let found = self.context.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
-        let log = self.context.log()?;
+        let signer = self.context.signer()?;
         // A missing order is missing as of the reply's position of the log.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());
         let mut response = pb::BatchGetOrdersResponse {
             not_found_order_ids: missing.map(|(id, _)| id.clone()).collect(),
             orders: Vec::with_capacity(found.len()),
-            consistency_token: tokens::encode_token(&log, freshest),
+            consistency_token: tokens::encode_token(&signer, freshest),
         };
         let mut held = sent_bytes(request.extensions());
         add_orders(&mut response, &found, &mut held).await?;
@@ -154,7 +154,7 @@ async fn add_orders(
     Ok(())
 }
 
-fn get_order(request: &pb::GetOrderRequest, scope: Scope, log: Option<&Signer>) -> Result<GetOrder, Violations> {
+fn get_order(request: &pb::GetOrderRequest, scope: Scope, signer: Option<&Signer>) -> Result<GetOrder, Violations> {
     use pb::get_order_request::At;
     let until = match &request.at {
         None => UntilDraft::Latest,
@@ -166,16 +166,17 @@ fn get_order(request: &pb::GetOrderRequest, scope: Scope, log: Option<&Signer>) 
         until: Some(until),
         consistency: convert::consistency(request.consistency.as_ref()),
     };
-    requests::get_order(Violations::default(), draft, scope, log)
+    requests::get_order(Violations::default(), draft, scope, signer)
 }
 
 fn batch_get_orders(
     request: &pb::BatchGetOrdersRequest,
     scope: Scope,
-    log: Option<&Signer>,
+    signer: Option<&Signer>,
 ) -> Result<BatchGetOrders, Violations> {
     let mut violations = Violations::default();
-    let consistency = requests::consistency(&mut violations, convert::consistency(request.consistency.as_ref()), log);
+    let consistency =
+        requests::consistency(&mut violations, convert::consistency(request.consistency.as_ref()), signer);
     if request.order_ids.is_empty() || request.order_ids.len() > MAX_BATCH_SIZE {
         violations.add(Field::OrderIds, format_args!("must have 1 to {MAX_BATCH_SIZE} entries"));
         return violations.finish(None);
@@ -189,7 +190,7 @@ fn batch_get_orders(
 fn list_orders(
     request: &pb::ListOrdersRequest,
     scope: &Scope,
-    log: Option<&Signer>,
+    signer: Option<&Signer>,
 ) -> Result<ListRequest, Violations> {
     let order = match pb::OrderBy::try_from(request.order_by) {
         Ok(pb::OrderBy::Unspecified) => Ok(None),
@@ -207,7 +208,7 @@ fn list_orders(
         order,
         consistency: convert::consistency(request.consistency.as_ref()),
     };
-    requests::list_orders(Violations::default(), draft, scope, log)
+    requests::list_orders(Violations::default(), draft, scope, signer)
 }
 
 fn row_to_proto(row: &Row) -> pb::OrderSummary {

@@ -22,7 +22,7 @@ use super::{
     history::History,
     queries::Queries,
     request::RequestBody,
-    streams::{self, Of},
+    streams::{self, StreamKind},
 };
 use crate::{
     application::requests::CommandKind,
@@ -203,14 +203,20 @@ where
                 let request = decoded(unframed(&only_message(body).await?)?)?;
                 Ok(services.history.of_order(&request, &extensions).await?)
             };
-            Ok(replied(events.await.map(|(events, log)| streams::body(streams::of_events(Of::Order, events, log)))))
+            Ok(replied(
+                events
+                    .await
+                    .map(|(events, signer)| streams::body(streams::of_events(StreamKind::Order, events, signer))),
+            ))
         }),
         DirectCall::StreamEvents => Box::pin(async move {
             let events = async {
                 let request = decoded(unframed(&only_message(body).await?)?)?;
                 Ok(services.history.of_all(&request, &extensions).await?)
             };
-            Ok(replied(events.await.map(|(events, log)| streams::body(streams::of_events(Of::All, events, log)))))
+            Ok(replied(
+                events.await.map(|(events, signer)| streams::body(streams::of_events(StreamKind::All, events, signer))),
+            ))
         }),
     }
 }

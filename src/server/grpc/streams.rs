@@ -42,7 +42,7 @@ pub type Replies<M> = Pin<Box<dyn Stream<Item = Result<M, Status>> + Send>>;
 
 /// The kind of stream: the messages of both have the same fields, apart from heartbeats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Of {
+pub enum StreamKind {
     /// One order.
     Order,
     /// All orders.
@@ -76,44 +76,48 @@ fn split(mut frame: Bytes) -> impl Iterator<Item = Bytes> {
     })
 }
 
-/// The frames of `events`, with cursors of `log`, until its end or an error.
-pub fn of_events(of: Of, events: EventStream, log: Signer) -> impl Stream<Item = Result<Bytes, Status>> + Send {
-    stream::unfold((events, log), move |(mut events, log)| async move {
+/// The frames of `events`, with cursors signed by `signer`, until its end or an error.
+pub fn of_events(
+    kind: StreamKind,
+    events: EventStream,
+    signer: Signer,
+) -> impl Stream<Item = Result<Bytes, Status>> + Send {
+    stream::unfold((events, signer), move |(mut events, signer)| async move {
         let frame = match events.next().await? {
             Ok(Item::Event(first)) => {
                 let mut wire = MessageWriter::with_capacity(ROOM_BYTES);
-                write_event(&mut wire, &log, &first);
+                write_event(&mut wire, &signer, &first);
                 while wire.len() < FRAME_BYTES
                     && let Some(event) = events.next_ready()
                 {
-                    write_event(&mut wire, &log, &event);
+                    write_event(&mut wire, &signer, &event);
                 }
                 Ok(wire)
             }
-            Ok(Item::CaughtUp) => Ok(note(&log, events.point(), |wire| {
-                let revision = if of == Of::Order { events.revision() } else { 0 };
+            Ok(Item::CaughtUp) => Ok(note(&signer, events.point(), |wire| {
+                let revision = if kind == StreamKind::Order { events.revision() } else { 0 };
                 wire.message(3, |wire| wire.number(1, revision_to_proto(revision)));
             })),
             // In the history of an order, a heartbeat is a message with nothing but its cursor.
-            Ok(Item::Heartbeat) if of == Of::Order => Ok(note(&log, events.point(), |_| {})),
-            Ok(Item::Heartbeat) => Ok(note(&log, events.point(), |wire| wire.message(4, |_| {}))),
+            Ok(Item::Heartbeat) if kind == StreamKind::Order => Ok(note(&signer, events.point(), |_| {})),
+            Ok(Item::Heartbeat) => Ok(note(&signer, events.point(), |wire| wire.message(4, |_| {}))),
             Err(error) => Err(ApiError::from(error).to_status()),
         };
-        Some((frame.map(|wire| wire.into_bytes().into()), (events, log)))
+        Some((frame.map(|wire| wire.into_bytes().into()), (events, signer)))
     })
 }
 
-fn write_event(wire: &mut MessageWriter, log: &Signer, event: &StoredEvent) {
+fn write_event(wire: &mut MessageWriter, signer: &Signer, event: &StoredEvent) {
     wire.framed(|wire| {
-        wire.text(1, tokens::encode_cursor(log, LogPoint::after(event)));
+        wire.text(1, tokens::encode_cursor(signer, LogPoint::after(event)));
         wire.encoded(2, &event.payload);
     });
 }
 
-fn note(log: &Signer, point: LogPoint, write: impl FnOnce(&mut MessageWriter)) -> MessageWriter {
+fn note(signer: &Signer, point: LogPoint, write: impl FnOnce(&mut MessageWriter)) -> MessageWriter {
     let mut wire = MessageWriter::with_capacity(128);
     wire.framed(|wire| {
-        wire.text(1, tokens::encode_cursor(log, point));
+        wire.text(1, tokens::encode_cursor(signer, point));
         write(wire);
     });
     wire

@@ -111,14 +111,14 @@ async fn changed(context: &ApiState, last: Option<&pb::Cluster>) -> Result<pb::C
 
 async fn cluster(context: &ApiState) -> Result<pb::Cluster, Status> {
     let view = context.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     let nodes = view.nodes.iter().map(|node| pb::ClusterNode {
         node: node.name.clone(),
         address: node.address.clone(),
         datacenter_id: node.identity.datacenter_id().into(),
         worker_id: node.identity.worker_id().into(),
         roles: node.roles.clone(),
-        cursor: tokens::encode_cursor(&log, node.position.into()),
+        cursor: tokens::encode_cursor(&signer, node.position.into()),
         lag: i64::try_from(node.lag).unwrap_or(i64::MAX),
         is_this_node: node.name == context.cluster.this_node(),
     });

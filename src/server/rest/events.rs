@@ -37,7 +37,7 @@ struct EventView<'a> {
 ///
 /// # Errors
 /// [`AppError::Corrupt`] if the event cannot be read.
-pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<(), AppError> {
+pub fn write(stored: &StoredEvent, signer: &Signer, out: &mut Vec<u8>) -> Result<(), AppError> {
     // The message contains the actor of the event, the domain event its content.
     let message = codec::decode_message(&stored.payload)?;
     let event = codec::decode(&stored.payload)?;
@@ -46,7 +46,7 @@ pub fn write(stored: &StoredEvent, log: &Signer, out: &mut Vec<u8>) -> Result<()
         event_id: &message.event_id,
         order_id: &message.order_id,
         revision: stored.revision,
-        cursor: tokens::encode_cursor(log, LogPoint::after(stored)),
+        cursor: tokens::encode_cursor(signer, LogPoint::after(stored)),
         customer_id: &event.customer_id,
         request_id: &message.request_id,
         actor: &message.actor,

@@ -62,15 +62,15 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
         .event_log
         .order_history(order_id, from, &principal::reading(&request.extensions), follow, bounds)
         .await?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     let path = request.uri.path();
     if follows {
-        return Ok(sse::reply(events, sse::Ids::Revisions, log, reader(&request, &streams)));
+        return Ok(sse::reply(events, sse::Ids::Revisions, signer, reader(&request, &streams)));
     }
-    let page = EventPage::gather(page_size, &mut events, &log, streams.sent_bytes()).await?;
+    let page = EventPage::gather(page_size, &mut events, &signer, streams.sent_bytes()).await?;
     let seen = page.seen(&events).map(|(revision, _)| revision);
     let next = seen.map(|seen| query.next_link(path, Field::FromRevision, &(seen + 1).to_string()));
-    page.reply(&log, next)
+    page.reply(&signer, next)
 }
 
 fn reader(request: &Parts, streams: &EventStreams) -> sse::Reader {
@@ -126,32 +126,32 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let cursor = resumed
         .map(|id| (Field::LastEventId, id))
         .or_else(|| query.get(Field::Cursor).map(|cursor| (Field::Cursor, cursor)));
-    let after = start(cursor, violations, context.known_log().as_ref())?;
+    let after = start(cursor, violations, context.known_signer().as_ref())?;
     let streams = context.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
     let mut events =
         context.event_log.events(after, filter, &principal::following(&request.extensions), follow, bounds).await?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     let path = request.uri.path();
     if follows {
-        return Ok(sse::reply(events, sse::Ids::Cursors, log, reader(&request, &streams)));
+        return Ok(sse::reply(events, sse::Ids::Cursors, signer, reader(&request, &streams)));
     }
-    let page = EventPage::gather(page_size, &mut events, &log, streams.sent_bytes()).await?;
+    let page = EventPage::gather(page_size, &mut events, &signer, streams.sent_bytes()).await?;
     let seen = page.seen(&events).map(|(_, point)| point);
-    let next = seen.map(|seen| query.next_link(path, Field::Cursor, &tokens::encode_cursor(&log, seen)));
-    page.reply(&log, next)
+    let next = seen.map(|seen| query.next_link(path, Field::Cursor, &tokens::encode_cursor(&signer, seen)));
+    page.reply(&signer, next)
 }
 
 /// The position to start after; `None`: now.
 fn start(
     cursor: Option<(Field, &str)>,
     mut violations: Violations,
-    log: Option<&Signer>,
+    signer: Option<&Signer>,
 ) -> Result<Option<LogPoint>, ApiError> {
     let after = match cursor {
         None => Some(LogPoint::START),
         Some((_, LATEST)) => None,
-        Some((field, text)) => requests::cursor(&mut violations, field, text, log),
+        Some((field, text)) => requests::cursor(&mut violations, field, text, signer),
     };
     Ok(violations.finish(Some(after))?)
 }

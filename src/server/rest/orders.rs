@@ -106,7 +106,7 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
     let draft = CommandDraft { meta: headers.draft(), target: Target::New, action };
     let command = requests::command(violations, draft, &incoming.caller)?;
     let reply = send(&context, command).await?;
-    let mut response = view::order(StatusCode::CREATED, &reply, &context.log()?)?;
+    let mut response = view::order(StatusCode::CREATED, &reply, &context.signer()?)?;
     let location = view::location(incoming.uri.path(), reply.order.id)?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
@@ -118,10 +118,10 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
 /// As in the table of reasons.
 async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let incoming = Incoming::read(&context, request).await?;
-    let mut change = Change::read(id, &incoming);
+    let mut command = ExistingOrderCommand::read(id, &incoming);
     let fields = [Field::PaymentMethod, Field::PaymentReference];
-    let [method, reference] = input::two_texts(incoming.text()?, fields, &mut change.violations);
-    change.run(&context, ActionDraft::Pay { method: method.as_deref(), reference: reference.as_deref() }).await
+    let [method, reference] = input::two_texts(incoming.text()?, fields, &mut command.violations);
+    command.run(&context, ActionDraft::Pay { method: method.as_deref(), reference: reference.as_deref() }).await
 }
 
 /// `POST /orders/{id}/ship`
@@ -130,10 +130,10 @@ async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Reply {
 /// As in the table of reasons.
 async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let incoming = Incoming::read(&context, request).await?;
-    let mut change = Change::read(id, &incoming);
+    let mut command = ExistingOrderCommand::read(id, &incoming);
     let fields = [Field::TrackingNumber, Field::Carrier];
-    let [number, carrier] = input::two_texts(incoming.text()?, fields, &mut change.violations);
-    change.run(&context, ActionDraft::Ship { tracking_number: number.as_deref(), carrier: carrier.as_deref() }).await
+    let [number, carrier] = input::two_texts(incoming.text()?, fields, &mut command.violations);
+    command.run(&context, ActionDraft::Ship { tracking_number: number.as_deref(), carrier: carrier.as_deref() }).await
 }
 
 /// `POST /orders/{id}/deliver`
@@ -142,9 +142,9 @@ async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Reply 
 /// As in the table of reasons.
 async fn deliver(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let incoming = Incoming::read(&context, request).await?;
-    let mut change = Change::read(id, &incoming);
-    input::nothing(incoming.text()?, &mut change.violations);
-    change.run(&context, ActionDraft::Deliver).await
+    let mut command = ExistingOrderCommand::read(id, &incoming);
+    input::nothing(incoming.text()?, &mut command.violations);
+    command.run(&context, ActionDraft::Deliver).await
 }
 
 /// `POST /orders/{id}/cancel`
@@ -153,20 +153,20 @@ async fn deliver(State(context): State<Shared>, id: Id, request: Request) -> Rep
 /// As in the table of reasons.
 async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let incoming = Incoming::read(&context, request).await?;
-    let mut change = Change::read(id, &incoming);
-    let reason = input::one_text(incoming.text()?, Field::Reason, &mut change.violations);
-    change.run(&context, ActionDraft::Cancel { reason: reason.as_deref() }).await
+    let mut command = ExistingOrderCommand::read(id, &incoming);
+    let reason = input::one_text(incoming.text()?, Field::Reason, &mut command.violations);
+    command.run(&context, ActionDraft::Cancel { reason: reason.as_deref() }).await
 }
 
 /// A command for the order of the path, before its body is read.
-struct Change<'a> {
+struct ExistingOrderCommand<'a> {
     violations: Violations,
     id: Option<String>,
     headers: CommandHeaders<'a>,
     caller: &'a Principal,
 }
 
-impl<'a> Change<'a> {
+impl<'a> ExistingOrderCommand<'a> {
     fn read(id: Id, incoming: &'a Incoming) -> Self {
         let mut violations = Violations::default();
         let id = path_id(id, Field::OrderId, &mut violations);
@@ -183,7 +183,7 @@ impl<'a> Change<'a> {
             command.expected_revision = Some(revision_of(context, id, command.scope(), revisions).await?);
         }
         let reply = send(context, command).await?;
-        view::order(StatusCode::OK, &reply, &context.log()?)
+        view::order(StatusCode::OK, &reply, &context.signer()?)
     }
 }
 

@@ -75,7 +75,7 @@ impl EventPage {
     pub async fn gather(
         size: usize,
         stream: &mut EventStream,
-        log: &Signer,
+        signer: &Signer,
         held: SentBytes,
     ) -> Result<Self, ApiError> {
         let deadline = Instant::now() + PAGE_TIMEOUT;
@@ -84,7 +84,7 @@ impl EventPage {
         while page.events < size {
             match timeout_at(deadline, stream.next()).await {
                 Ok(Some(Ok(Item::Event(event)))) => {
-                    if !page.add(event, log).await? {
+                    if !page.add(event, signer).await? {
                         break;
                     }
                 }
@@ -109,7 +109,7 @@ impl EventPage {
     }
 
     /// Adds `event`; returns whether it fits in the page. The first one always does.
-    async fn add(&mut self, event: StoredEvent, log: &Signer) -> Result<bool, ApiError> {
+    async fn add(&mut self, event: StoredEvent, signer: &Signer) -> Result<bool, ApiError> {
         let before = self.json.len();
         // Reserved before the work: its JSON is not shorter than the event.
         if !self.reserve(before + event.payload.len())? {
@@ -119,7 +119,7 @@ impl EventPage {
         if self.events > 0 {
             self.json.push(b',');
         }
-        self.write(event, log).await?;
+        self.write(event, signer).await?;
         // The closing bracket is one more byte.
         if self.reserve(self.json.len() + 1)? {
             self.last = Some(last);
@@ -143,12 +143,12 @@ impl EventPage {
         }
     }
 
-    async fn write(&mut self, event: StoredEvent, log: &Signer) -> Result<(), ApiError> {
+    async fn write(&mut self, event: StoredEvent, signer: &Signer) -> Result<(), ApiError> {
         if event.payload.len() < LARGE_EVENT_BYTES {
-            return Ok(events::write(&event, log, &mut self.json)?);
+            return Ok(events::write(&event, signer, &mut self.json)?);
         }
-        let (mut json, log) = (mem::take(&mut self.json), log.clone());
-        let written = spawn_blocking(move || events::write(&event, &log, &mut json).map(|()| json));
+        let (mut json, signer) = (mem::take(&mut self.json), signer.clone());
+        let written = spawn_blocking(move || events::write(&event, &signer, &mut json).map(|()| json));
         self.json = written.await.map_err(ApiError::internal)??;
         Ok(())
     }
@@ -168,14 +168,14 @@ impl EventPage {
     ///
     /// # Errors
     /// [`Reason::Internal`](crate::server::error::Reason::Internal) if the link or the token is not a valid header, which would be a bug.
-    pub fn reply(self, log: &Signer, next: Option<String>) -> Reply {
+    pub fn reply(self, signer: &Signer, next: Option<String>) -> Reply {
         let mut response = Response::new(Body::from(self.json));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(next) = next {
             response.headers_mut().insert(header::LINK, view::header_value(next)?);
         }
         if let Some(last) = self.last {
-            view::set_token(&mut response, log, last.position)?;
+            view::set_token(&mut response, signer, last.position)?;
         }
         Reserved::hand_over(self.held, response.extensions_mut());
         Ok(response)

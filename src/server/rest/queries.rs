@@ -32,7 +32,7 @@ use crate::{
 /// As in the table of reasons.
 pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.known_log();
+    let signer = context.known_signer();
     let mut violations = Violations::default();
     let id = path_id(id, Field::OrderId, &mut violations);
     let query = Query::read(&request.uri, [Field::Revision, Field::AsOf], &mut violations);
@@ -40,13 +40,13 @@ pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Rep
     let consistency = headers::consistency(&request.headers, &mut violations);
     headers::check_if_none_match(&request.headers, &mut violations);
     let draft = GetOrderDraft { order_id: id.as_deref(), until, consistency };
-    let query = requests::get_order(violations, draft, reading(&request.extensions), log.as_ref())?;
+    let query = requests::get_order(violations, draft, reading(&request.extensions), signer.as_ref())?;
     let loaded = context.mediator.get_order(query).await?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     if headers::has_already(&request.headers, loaded.order.revision) {
-        return view::not_modified(&loaded, &log);
+        return view::not_modified(&loaded, &signer);
     }
-    view::order(StatusCode::OK, &loaded, &log)
+    view::order(StatusCode::OK, &loaded, &signer)
 }
 
 fn until(query: &Query<2>, violations: &mut Violations) -> Option<UntilDraft> {
@@ -98,18 +98,18 @@ pub const LIST_PARAMETERS: [Field; 7] = [
 /// As in the table of reasons.
 pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.known_log();
+    let signer = context.known_signer();
     let mut violations = Violations::default();
     let query = Query::read(&request.uri, LIST_PARAMETERS, &mut violations);
     let draft = list_draft(&query, &request.headers, &mut violations);
-    let wanted = requests::list_orders(violations, draft, &reading(&request.extensions), log.as_ref())?;
+    let wanted = requests::list_orders(violations, draft, &reading(&request.extensions), signer.as_ref())?;
     let page = context.mediator.list_orders(wanted.list.clone()).await?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     let rows = page.answer.rows.iter().map(RowView::of).collect::<Result<Vec<_>, _>>()?;
     let mut response = view::json(StatusCode::OK, &rows);
-    view::set_token(&mut response, &log, page.position)?;
+    view::set_token(&mut response, &signer, page.position)?;
     if let Some(last) = page.answer.next {
-        let link = query.next_link(request.uri.path(), Field::PageToken, &wanted.next_page_token(&log, last));
+        let link = query.next_link(request.uri.path(), Field::PageToken, &wanted.next_page_token(&signer, last));
         response.headers_mut().insert(http::header::LINK, view::header_value(link)?);
     }
     Ok(response)
@@ -156,18 +156,18 @@ impl Serialize for ByStatus {
 /// As in the table of reasons.
 pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let log = context.known_log();
+    let signer = context.known_signer();
     let mut violations = Violations::default();
     super::query::none(&request.uri, &mut violations);
     let consistency = headers::consistency(&request.headers, &mut violations);
-    let consistency = requests::consistency(&mut violations, consistency, log.as_ref());
+    let consistency = requests::consistency(&mut violations, consistency, signer.as_ref());
     violations.finish(Some(()))?;
     let query = GetOrderStats { consistency, scope: reading(&request.extensions) };
     let found = context.mediator.get_order_stats(query).await?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     let stats = OrderStats::of(&found.answer).map_err(ApiError::internal)?;
     let mut response = view::json(StatusCode::OK, &stats_view(&context, &stats)?);
-    view::set_token(&mut response, &log, found.position)?;
+    view::set_token(&mut response, &signer, found.position)?;
     Ok(response)
 }
 

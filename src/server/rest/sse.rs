@@ -44,7 +44,7 @@ pub enum Ids {
 struct Tail {
     events: EventStream,
     ids: Ids,
-    log: Signer,
+    signer: Signer,
     path: String,
     /// Resolves to the error of a caller that may no longer follow.
     lost: BoxFuture<'static, ApiError>,
@@ -63,11 +63,11 @@ pub struct Reader {
 
 /// A reply that streams `events` until the client leaves or may no longer follow, or the node drains.
 #[must_use]
-pub fn reply(events: EventStream, ids: Ids, log: Signer, reader: Reader) -> Response<Body> {
+pub fn reply(events: EventStream, ids: Ids, signer: Signer, reader: Reader) -> Response<Body> {
     let Reader { path, standing, held } = reader;
     let ending = final_event(&AppError::ReadersBehind.into(), &path);
     let lost = Standing::lost_by(standing).boxed();
-    let tail = Tail { events, ids, log, path, lost, is_over: false };
+    let tail = Tail { events, ids, signer, path, lost, is_over: false };
     let greeting = Bytes::from_static(b"retry: 1000\n: connected\n\n");
     let chunks = stream::unfold((Some(greeting), tail), |(greeting, mut tail)| async move {
         let chunk = match greeting {
@@ -117,7 +117,7 @@ impl Tail {
             out.extend_from_slice(b"id: ");
             out.extend_from_slice(self.id_of(&event).as_bytes());
             out.extend_from_slice(b"\ndata: ");
-            if let Err(error) = events::write(&event, &self.log, &mut out) {
+            if let Err(error) = events::write(&event, &self.signer, &mut out) {
                 out.truncate(length);
                 out.extend_from_slice(&self.end(&error.into()));
                 break;
@@ -133,7 +133,7 @@ impl Tail {
     fn id_of(&self, event: &StoredEvent) -> String {
         match self.ids {
             Ids::Revisions => event.revision.to_string(),
-            Ids::Cursors => tokens::encode_cursor(&self.log, LogPoint::after(event)),
+            Ids::Cursors => tokens::encode_cursor(&self.signer, LogPoint::after(event)),
         }
     }
 
@@ -147,7 +147,7 @@ impl Tail {
     fn id(&self) -> String {
         match self.ids {
             Ids::Revisions => self.events.revision().to_string(),
-            Ids::Cursors => tokens::encode_cursor(&self.log, self.events.point()),
+            Ids::Cursors => tokens::encode_cursor(&self.signer, self.events.point()),
         }
     }
 }

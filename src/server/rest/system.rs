@@ -220,14 +220,14 @@ struct NodeView<'a> {
 pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
     let view = context.cluster.view().await.map_err(AppError::unavailable)?;
-    let log = context.log()?;
+    let signer = context.signer()?;
     let nodes = view.nodes.iter().map(|node| NodeView {
         node: &node.name,
         address: &node.address,
         datacenter_id: node.identity.datacenter_id(),
         worker_id: node.identity.worker_id(),
         roles: &node.roles,
-        position: tokens::encode_cursor(&log, node.position.into()),
+        position: tokens::encode_cursor(&signer, node.position.into()),
         lag: node.lag,
         is_this_node: node.name == context.cluster.this_node(),
     });

@@ -83,8 +83,8 @@ fn unique(mut value: HeaderValue) -> HeaderValue {
 ///
 /// # Errors
 /// [`Reason::Internal`](crate::server::error::Reason::Internal) if the token is not a valid header, which would be a bug.
-pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position) -> Result<(), ApiError> {
-    let token = unique_header_value(tokens::encode_token(log, position))?;
+pub fn set_token(response: &mut Response<Body>, signer: &Signer, position: Position) -> Result<(), ApiError> {
+    let token = unique_header_value(tokens::encode_token(signer, position))?;
     response.headers_mut().insert(CONSISTENCY_TOKEN, token);
     Ok(())
 }
@@ -93,9 +93,9 @@ pub fn set_token(response: &mut Response<Body>, log: &Signer, position: Position
 ///
 /// # Errors
 /// [`Reason::Internal`](crate::server::error::Reason::Internal) if the order cannot be written as JSON, which does not occur in practice.
-pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
+pub fn order(status: StatusCode, loaded: &VersionedOrder, signer: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = json_of(status, order_json::order(&loaded.order).map_err(ApiError::internal)?);
-    tag(&mut response, loaded, log)?;
+    tag(&mut response, loaded, signer)?;
     Ok(response)
 }
 
@@ -103,21 +103,21 @@ pub fn order(status: StatusCode, loaded: &VersionedOrder, log: &Signer) -> Resul
 ///
 /// # Errors
 /// [`Reason::Internal`](crate::server::error::Reason::Internal) if the token or the entity tag is not a valid header, which would be a bug.
-pub fn not_modified(loaded: &VersionedOrder, log: &Signer) -> Result<Response<Body>, ApiError> {
+pub fn not_modified(loaded: &VersionedOrder, signer: &Signer) -> Result<Response<Body>, ApiError> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NOT_MODIFIED;
-    tag(&mut response, loaded, log)?;
+    tag(&mut response, loaded, signer)?;
     Ok(response)
 }
 
-fn tag(response: &mut Response<Body>, loaded: &VersionedOrder, log: &Signer) -> Result<(), ApiError> {
+fn tag(response: &mut Response<Body>, loaded: &VersionedOrder, signer: &Signer) -> Result<(), ApiError> {
     let mut etag = Vec::with_capacity(Digits::MAX + 2);
     etag.push(b'"');
     etag.extend_from_slice(Digits::of(loaded.order.revision).as_ref());
     etag.push(b'"');
     let etag = HeaderValue::from_maybe_shared(Bytes::from(etag)).map_err(ApiError::internal)?;
     response.headers_mut().insert(header::ETAG, etag);
-    set_token(response, log, loaded.position)
+    set_token(response, signer, loaded.position)
 }
 
 /// One row of the list of orders.

@@ -38,7 +38,7 @@ impl Node {
             let flags = FlagValues { config_file: None, values: vec![("port", "0".into()), ("log-level", "off".into())] };
             let config = Config::load(&flags, []).expect("valid settings");
             let setup = NodeBuilder::new(Backends::memory()).with_clock(Arc::new(SystemClock));
-            let app = App::start_as(&config, setup).await.expect("it starts");
+            let app = App::start_from(&config, setup).await.expect("it starts");
             let address = app.address();
             tokio::spawn(app.run(CancellationToken::new()));
             address

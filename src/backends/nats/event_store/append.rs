@@ -235,7 +235,7 @@ impl Shared {
             Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => self.resolve(conditional, error).await,
             Err(error) if error.is_full() => self.refused_as_full(conditional, &error).await,
             // The size was checked before, but a stream may have its own bound.
-            Err(CallError::TooLarge(_)) => Err(self.is_too_large(conditional.stream, conditional.message.len())),
+            Err(CallError::TooLarge(_)) => Err(self.too_large_error(conditional.stream, conditional.message.len())),
             // NATS has refused it: the outcome is certain.
             Err(error @ (CallError::Refused { .. } | CallError::Forbidden(_))) => Err(self.store_error(error).into()),
             Err(error) if may_exist => {
@@ -278,7 +278,7 @@ impl Shared {
     /// Determines the outcome of a commit for which a server reports no space. With replicas that server may be deposed while another has stored the
     /// commit: the commit is reported as not written only if a quorum confirms it.
     async fn refused_as_full(&self, conditional: &Conditional, error: &CallError) -> Result<Written, AppendError> {
-        let full = self.is_full(error);
+        let full = self.record_full(error);
         if !self.log.is_replicated() {
             return Err(full);
         }

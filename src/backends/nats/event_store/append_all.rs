@@ -154,7 +154,7 @@ impl Shared {
                     _ => {}
                 },
                 Err(CallError::UnderWay(_)) if Instant::now() < give_up => {}
-                Err(error) if error.is_full() => return Err(self.is_full(&error)),
+                Err(error) if error.is_full() => return Err(self.record_full(&error)),
                 Err(error) => return Err(self.store_error(error).into()),
             }
             sleep(FIRST_PAUSE).await;
@@ -233,7 +233,7 @@ impl Shared {
                 StoreError::Unavailable(format!("another writer appends to the log: {error}")).into()
             }
             CallError::Lost(why) | CallError::UnderWay(why) => AppendError::OutcomeUnknown(why),
-            error if error.is_full() => match self.is_full(&error) {
+            error if error.is_full() => match self.record_full(&error) {
                 // The server that refused it may be full while the one that stored it has room.
                 AppendError::Full(why) if self.log.is_replicated() => AppendError::OutcomeUnknown(why),
                 full => full,

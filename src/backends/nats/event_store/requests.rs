@@ -165,8 +165,8 @@ impl Shared {
                 Err(error @ (CallError::Lost(_) | CallError::UnderWay(_))) => drop(unanswered.get_or_insert(error)),
                 // Neither an error nor a timeout reveals the outcome of an earlier try.
                 Err(_) if unanswered.is_some() => {}
-                Err(error) if error.is_full() => return Err(self.is_full(&error)),
-                Err(CallError::TooLarge(_)) => return Err(self.is_too_large(conditional.stream, message.len())),
+                Err(error) if error.is_full() => return Err(self.record_full(&error)),
+                Err(CallError::TooLarge(_)) => return Err(self.too_large_error(conditional.stream, message.len())),
                 Err(error) => return Err(self.store_error(error).into()),
             }
             if Instant::now() >= give_up || self.nats.is_away() {

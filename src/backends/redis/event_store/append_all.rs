@@ -2,7 +2,7 @@
 
 use redis::Value;
 
-use super::{NUMBERED_OTHERWISE, RedisEventStore, entry, read, request, store_error};
+use super::{RedisEventStore, UNEXPECTED_NUMBERING, entry, read, request, store_error};
 use crate::{
     backends::redis::{
         connection::CallError,
@@ -111,7 +111,7 @@ fn read_answer(answer: &Value, commits: usize) -> Result<Position, AppendError> 
             if text.contains("OOM") {
                 return Err(AppendError::Full(text.to_owned()));
             }
-            if text.contains("WRONGTYPE") || text.contains(NUMBERED_OTHERWISE) {
+            if text.contains("WRONGTYPE") || text.contains(UNEXPECTED_NUMBERING) {
                 return Err(StoreError::Corrupt(text.to_owned()).into());
             }
             Err(StoreError::Unavailable(text.to_owned()).into())

@@ -118,7 +118,7 @@ impl RedisEventStore {
         let mut from = from.0;
         let mut is_end = false;
         // The last number that the log has assigned, if known: an absent entry up to it is missing.
-        let mut given = 0;
+        let mut last_assigned = 0;
         while !page.is_full() {
             // Redis takes neither of these entry numbers as an open end.
             if (direction == Direction::Forward && from == u64::MAX) || (direction == Direction::Backward && from == 0)
@@ -131,16 +131,16 @@ impl RedisEventStore {
             command.arg(&self.log).arg(format!("(0-{from}"));
             command.arg(if direction == Direction::Forward { "+" } else { "-" }).arg("COUNT").arg(count);
             let answer = self.redis.call_in(Lane::Reads, &command).await.map_err(store_error)?;
-            let came = page.take(answer)?;
-            let news = page.entries.get(before..).unwrap_or_default();
+            let received = page.take(answer)?;
+            let new_entries = page.entries.get(before..).unwrap_or_default();
             let is_first = before == 0 && direction == Direction::Backward;
-            check_numbers(if is_first { None } else { Some(from) }, direction, news)?;
+            check_numbers(if is_first { None } else { Some(from) }, direction, new_entries)?;
             if is_first {
-                self.check_newest(from, news).await?;
+                self.check_newest(from, new_entries).await?;
             }
-            from = news.last().map_or(from, |last| last.event.position.0);
+            from = new_entries.last().map_or(from, |last| last.event.position.0);
             // At the byte limit not all entries of the reply have been taken.
-            is_end = came < count && page.bytes < MAX_READ_BYTES;
+            is_end = received < count && page.bytes < MAX_READ_BYTES;
             if !is_end {
                 continue;
             }
@@ -148,10 +148,10 @@ impl RedisEventStore {
                 Direction::Backward if from > 1 && !page.entries.is_empty() => return Err(missing(from - 1)),
                 Direction::Backward => break,
                 Direction::Forward if self.ends_at(from) => break,
-                Direction::Forward if given > from => return Err(missing(from + 1)),
+                Direction::Forward if last_assigned > from => return Err(missing(from + 1)),
                 Direction::Forward => {
-                    given = self.ends().await?.last_given;
-                    if given <= from {
+                    last_assigned = self.ends().await?.last_given;
+                    if last_assigned <= from {
                         break;
                     }
                     // Written in the meantime, or missing: the next read shows which.
@@ -161,9 +161,9 @@ impl RedisEventStore {
         Ok((page.entries, is_end))
     }
 
-    /// Whether `news`, read backward from before `from`, begins with the newest possible entry.
-    async fn check_newest(&self, from: u64, news: &[Entry]) -> Result<(), StoreError> {
-        let newest = news.first().map_or(0, |entry| entry.event.position.0);
+    /// Checks that `new_entries`, read backward from before `from`, begin with the newest entry that the log can have there.
+    async fn check_newest(&self, from: u64, new_entries: &[Entry]) -> Result<(), StoreError> {
+        let newest = new_entries.first().map_or(0, |entry| entry.event.position.0);
         if newest + 1 == from || self.ends_at(newest) {
             return Ok(());
         }
@@ -216,11 +216,11 @@ impl RedisEventStore {
                 _ => call.run_in(&self.redis, Lane::Reads).await,
             };
             let answer = answer.map_err(store_error)?;
-            let came = page.take(answer)?;
+            let received = page.take(answer)?;
             check_order(stream, from, direction, &page.entries[before..])?;
             match page.entries.last() {
                 // The script stops early when it has read enough bytes.
-                Some(last) if came == count => match direction {
+                Some(last) if received == count => match direction {
                     Direction::Forward => from = last.event.revision + 1,
                     Direction::Backward => from = last.event.revision - 1,
                 },

@@ -92,7 +92,7 @@ impl Accepted {
         wire.framed(|wire| {
             wire.text(1, &correlation_id);
             match outcome {
-                Ok((reply, log)) => wire.message(2, |wire| convert::write_success(wire, &reply, &log)),
+                Ok((reply, signer)) => wire.message(2, |wire| convert::write_success(wire, &reply, &signer)),
                 Err(error) => wire.encoded(3, &to_rpc_status(&error).encode_to_vec()),
             }
         });
@@ -110,7 +110,7 @@ impl Accepted {
 
 async fn run(context: &ApiState, request: Result<OrderRequest, ApiError>) -> Result<(CommandReply, Signer), ApiError> {
     let reply = context.mediator.execute(request?).await?;
-    Ok((reply, context.log()?))
+    Ok((reply, context.signer()?))
 }
 
 /// The request of a command by `caller`.
