@@ -128,15 +128,15 @@ pub fn write_item(wire: &mut MessageWriter, item: &Item) {
 fn item_to_proto(item: &Item) -> stored::OrderedItem {
     stored::OrderedItem {
         product_id: item.product_id.to_string(),
-        name: text(item.name.as_ref()),
+        name: optional_text(item.name.as_ref()),
         quantity: item.quantity.get().into(),
         unit_price: Some(money_to_proto(item.unit_price)),
         ..Default::default()
     }
 }
 
-/// The wire form of optional text.
-fn text<R: TextRule>(text: Option<&Text<R>>) -> String {
+/// Optional text on the wire: the empty string stands for none.
+pub fn optional_text<R: TextRule>(text: Option<&Text<R>>) -> String {
     text.map_or_else(String::new, ToString::to_string)
 }
 

@@ -118,15 +118,10 @@ impl Pipeline {
         self.permits.in_flight() + self.permits.waiting()
     }
 
-    /// Runs `work` under the bounds of the pipeline.
+    /// Runs `work` under the bounds of the pipeline. Its log lines name `order`.
     ///
     /// # Errors
     /// [`AppError::ShuttingDown`], [`AppError::Overloaded`] or [`AppError::DeadlineExceeded`]; otherwise those of `work`.
-    pub const fn run<T, F: Future<Output = Result<T, AppError>>>(&self, operation: Operation, work: F) -> Run<'_, F> {
-        self.run_about(Order::NONE, operation, work)
-    }
-
-    /// Like [`Pipeline::run`], for work about an order, which is named in its log lines.
     pub const fn run_about<T, F: Future<Output = Result<T, AppError>>>(
         &self,
         order: Order,
@@ -307,13 +302,14 @@ mod tests {
         };
         let late = deadline::within(
             tokio::time::Instant::now(),
-            pipeline.run(Operation::Command(CommandKind::PayOrder), work()),
+            pipeline.run_about(Order::NONE, Operation::Command(CommandKind::PayOrder), work()),
         )
         .await;
         assert_eq!((late, begun.get()), (Err(AppError::DeadlineExceeded), false));
         let soon = tokio::time::Instant::now() + Duration::from_secs(60);
         assert_eq!(
-            deadline::within(soon, pipeline.run(Operation::Command(CommandKind::PayOrder), work())).await,
+            deadline::within(soon, pipeline.run_about(Order::NONE, Operation::Command(CommandKind::PayOrder), work()))
+                .await,
             Ok(())
         );
     }

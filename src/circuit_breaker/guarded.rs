@@ -6,7 +6,6 @@
 use std::{future::Future, sync::Arc};
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::TryFutureExt as _;
 use tokio::sync::watch;
 
@@ -217,7 +216,7 @@ impl EventStore for GuardedStore {
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
         let span = self.span("append", Some(commit.stream));
         let events = commit.events.len();
-        let bytes = commit.events.iter().map(Bytes::len).sum();
+        let bytes = commit.payload_bytes();
         let work = async {
             let operation = self.begin(|meters| &meters.append);
             self.require_durable().await?;

@@ -61,27 +61,24 @@ enum ActionArgs {
         after_long_help = EXAMPLES,
         override_usage = "ordersystem dead-letters replay [OPTIONS] <HANDLER> <EVENT_ID... | --all>"
     )]
-    Replay {
-        #[command(flatten)]
-        of: HandlerArgs,
-        #[command(flatten)]
-        which: Selection,
-        #[command(flatten)]
-        target: TargetArgs,
-    },
+    Replay(SelectedArgs),
     /// Permanently discard dead letters; their events stay in the log
     #[command(
         after_long_help = EXAMPLES,
         override_usage = "ordersystem dead-letters discard [OPTIONS] <HANDLER> <EVENT_ID... | --all>"
     )]
-    Discard {
-        #[command(flatten)]
-        of: HandlerArgs,
-        #[command(flatten)]
-        which: Selection,
-        #[command(flatten)]
-        target: TargetArgs,
-    },
+    Discard(SelectedArgs),
+}
+
+// Not a doc comment, which would replace the descriptions of the commands.
+#[derive(Args)]
+struct SelectedArgs {
+    #[command(flatten)]
+    of: HandlerArgs,
+    #[command(flatten)]
+    which: Selection,
+    #[command(flatten)]
+    target: TargetArgs,
 }
 
 #[derive(Args)]
@@ -136,8 +133,8 @@ impl DeadLettersArgs {
     pub(super) fn call(self, env: Vec<Variable>) -> Result<DeadLetterCall, CliError> {
         let (HandlerArgs { handler, timeout_ms }, target, action) = match self.action {
             ActionArgs::List { of, json, target } => (of, target, Action::List { json }),
-            ActionArgs::Replay { of, which, target } => (of, target, Action::Replay(which.event)),
-            ActionArgs::Discard { of, which, target } => (of, target, Action::Discard(which.event)),
+            ActionArgs::Replay(SelectedArgs { of, which, target }) => (of, target, Action::Replay(which.event)),
+            ActionArgs::Discard(SelectedArgs { of, which, target }) => (of, target, Action::Discard(which.event)),
         };
         Ok(DeadLetterCall { target: target.target(env)?, timeout_ms, handler, action })
     }

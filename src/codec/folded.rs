@@ -7,7 +7,8 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    CodecError, corrupt, item_from_proto, item_to_proto, optional, required, status_code, status_of_code, stored, text,
+    CodecError, corrupt, item_from_proto, item_to_proto, optional, optional_text, required, status_code,
+    status_of_code, stored,
 };
 use crate::domain::{
     ids::OrderId,
@@ -67,7 +68,7 @@ pub fn encode_folded(order: &Order, position: u64) -> Bytes {
         id: order.id.get(),
         customer_id: order.customer_id.to_string(),
         items: order.items.lines().iter().map(item_to_proto).collect(),
-        shipping_address: text(order.shipping_address.as_ref()),
+        shipping_address: optional_text(order.shipping_address.as_ref()),
         status: status_code(order.status).into(),
         revision: order.revision,
         created_at: order.created_at.as_micros(),
@@ -75,13 +76,16 @@ pub fn encode_folded(order: &Order, position: u64) -> Bytes {
         payment: order
             .payment
             .as_ref()
-            .map(|paid| step(paid.method.to_string(), text(paid.reference.as_ref()), paid.at)),
+            .map(|paid| step(paid.method.to_string(), optional_text(paid.reference.as_ref()), paid.at)),
         shipment: order
             .shipment
             .as_ref()
-            .map(|sent| step(sent.tracking_number.to_string(), text(sent.carrier.as_ref()), sent.at)),
+            .map(|sent| step(sent.tracking_number.to_string(), optional_text(sent.carrier.as_ref()), sent.at)),
         delivered_at: order.delivered_at.map(Timestamp::as_micros),
-        cancellation: order.cancellation.as_ref().map(|end| step(String::new(), text(end.reason.as_ref()), end.at)),
+        cancellation: order
+            .cancellation
+            .as_ref()
+            .map(|end| step(String::new(), optional_text(end.reason.as_ref()), end.at)),
         position,
     }
     .encode_to_vec()

@@ -2,10 +2,8 @@
 
 use std::{fmt, marker::PhantomData, ops::Deref, sync::Arc};
 
-/// The rule of a kind of text.
+/// The rule of a kind of text. No text may be empty or only white space.
 pub trait TextRule {
-    /// The minimum number of characters; if at least 1, text of only white space is refused as well.
-    const MIN_CHARS: usize;
     /// The maximum number of characters.
     const MAX_CHARS: usize;
     /// Whether only visible ASCII characters (0x21 to 0x7E) are accepted, for headers and keys.
@@ -58,7 +56,7 @@ impl Value {
 /// Why text was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TextError {
-    /// Required text is empty, or only white space.
+    /// The text is empty, or only white space.
     Empty,
     /// The text has too many characters.
     TooLong {
@@ -81,7 +79,7 @@ impl<R: TextRule> Text<R> {
     /// # Errors
     /// [`TextError`] names the violated rule.
     pub fn parse(text: &str) -> Result<Self, TextError> {
-        if R::MIN_CHARS > 0 && text.chars().all(char::is_whitespace) {
+        if text.chars().all(char::is_whitespace) {
             return Err(TextError::Empty);
         }
         // A character has at most 4 bytes, so counting them can stop early on hostile lengths.
@@ -210,48 +208,37 @@ pub enum RequestIdRule {}
 pub enum ActorRule {}
 
 impl TextRule for CustomerIdRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 128;
 }
 impl TextRule for ProductIdRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 128;
 }
 impl TextRule for ProductNameRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 256;
 }
 impl TextRule for ShippingAddressRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 1024;
 }
 impl TextRule for PaymentMethodRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 64;
 }
 impl TextRule for PaymentReferenceRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 128;
 }
 impl TextRule for TrackingNumberRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 128;
 }
 impl TextRule for CarrierRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 64;
 }
 impl TextRule for CancelReasonRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 512;
 }
 impl TextRule for RequestIdRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 128;
     const VISIBLE_ASCII_ONLY: bool = true;
 }
 impl TextRule for ActorRule {
-    const MIN_CHARS: usize = 1;
     const MAX_CHARS: usize = 128;
 }
 

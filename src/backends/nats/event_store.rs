@@ -224,7 +224,7 @@ impl Shared {
 
     /// The message of `commit`, which is to follow `end`, if NATS accepts a message of that size.
     fn encode(&self, commit: &Commit, end: End) -> Result<Bytes, AppendError> {
-        let (bytes, max_bytes) = (commit.events.iter().map(Bytes::len).sum(), self.max_commit_bytes());
+        let (bytes, max_bytes) = (commit.payload_bytes(), self.max_commit_bytes());
         if bytes > max_bytes {
             return Err(self.too_large_error(commit.stream, bytes));
         }

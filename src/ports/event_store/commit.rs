@@ -113,6 +113,12 @@ pub struct Appended {
 }
 
 impl Commit {
+    /// The size of all its events, in bytes.
+    #[must_use]
+    pub fn payload_bytes(&self) -> usize {
+        self.events.iter().map(Bytes::len).sum()
+    }
+
     /// Refuses a commit without events, which would be a bug of the caller. Every backend calls this first, so that all refuse it alike.
     ///
     /// # Errors

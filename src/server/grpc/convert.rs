@@ -10,11 +10,10 @@ use crate::{
         },
         tokens::{self, Signer},
     },
-    codec::{money_to_proto, timestamp_from_proto, timestamp_to_proto, wire::MessageWriter, write_item},
+    codec::{money_to_proto, optional_text, timestamp_from_proto, timestamp_to_proto, wire::MessageWriter, write_item},
     domain::{
         money::{Currency, Money, MoneyError},
         order::{Cancellation, EventKind, Order, Payment, Shipment, Status},
-        text::{Text, TextRule},
         timestamp::Timestamp,
     },
     proto::{
@@ -37,36 +36,32 @@ pub fn order_to_proto(order: &Order) -> pb::Order {
             .iter()
             .map(|item| pb::OrderItem {
                 product_id: item.product_id.to_string(),
-                name: text(item.name.as_ref()),
+                name: optional_text(item.name.as_ref()),
                 quantity: item.quantity.get().into(),
                 unit_price: Some(money_to_proto(item.unit_price)),
             })
             .collect(),
         total: Some(money_to_proto(order.items.total())),
-        shipping_address: text(order.shipping_address.as_ref()),
+        shipping_address: optional_text(order.shipping_address.as_ref()),
         revision: revision_to_proto(order.revision),
         created_at: Some(timestamp_to_proto(order.created_at)),
         updated_at: Some(timestamp_to_proto(order.updated_at)),
         payment: order.payment.as_ref().map(|payment| pb::Payment {
             method: payment.method.to_string(),
-            reference: text(payment.reference.as_ref()),
+            reference: optional_text(payment.reference.as_ref()),
             paid_at: Some(timestamp_to_proto(payment.at)),
         }),
         shipment: order.shipment.as_ref().map(|shipment| pb::Shipment {
             tracking_number: shipment.tracking_number.to_string(),
-            carrier: text(shipment.carrier.as_ref()),
+            carrier: optional_text(shipment.carrier.as_ref()),
             shipped_at: Some(timestamp_to_proto(shipment.at)),
         }),
         delivered_at: order.delivered_at.map(timestamp_to_proto),
         cancellation: order.cancellation.as_ref().map(|cancellation| pb::Cancellation {
-            reason: text(cancellation.reason.as_ref()),
+            reason: optional_text(cancellation.reason.as_ref()),
             cancelled_at: Some(timestamp_to_proto(cancellation.at)),
         }),
     }
-}
-
-fn text<R: TextRule>(text: Option<&Text<R>>) -> String {
-    text.map_or_else(String::new, ToString::to_string)
 }
 
 /// A revision on the wire.
@@ -319,6 +314,7 @@ mod tests {
         domain::{
             ids::OrderId,
             order::{Change, Item, Items, OrderEvent, Quantity, evolve},
+            text::Text,
         },
         ports::event_store::{LogId, Position, TokenKey},
     };

@@ -2,11 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use bytes::Bytes;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::{super::event_store::append::LogWriter, WriteConnection, pending::PendingCommit};
-use crate::ports::event_store::Commit;
 
 /// The maximum number of waiting commits; further ones are refused at once.
 const MAX_WAITING_COMMITS: usize = 16_384;
@@ -52,7 +50,7 @@ struct QueueState {
 
 impl Queue {
     pub(super) fn push_commit(&self, pending: PendingCommit) -> Result<(), Refused> {
-        let bytes = size(&pending.commit);
+        let bytes = pending.commit.payload_bytes();
         let mut state = self.state();
         if state.is_closed {
             return Err(Refused::Closed);
@@ -112,7 +110,7 @@ impl QueueState {
             && bytes < MAX_BATCH_BYTES
             && let Some(pending) = self.commits.pop_front()
         {
-            bytes += size(&pending.commit);
+            bytes += pending.commit.payload_bytes();
             work.commits.push(pending);
         }
         self.bytes -= bytes;
@@ -143,16 +141,12 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-fn size(commit: &Commit) -> usize {
-    commit.events.iter().map(Bytes::len).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::ports::event_store::{CommitId, ExpectedRevision, StreamId};
+    use crate::ports::event_store::{Commit, CommitId, ExpectedRevision, StreamId};
 
     fn pending(bytes: usize) -> PendingCommit {
         let commit = Commit {

@@ -7,7 +7,6 @@
 use std::collections::{HashMap, HashSet};
 
 use async_nats::header;
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, future::join_all, poll, stream};
 use tokio::{
     task::unconstrained,
@@ -249,7 +248,7 @@ fn batch(commits: &[Commit], is_replicated: bool) -> usize {
     let mut bytes = 0;
     let mut streams = HashSet::new();
     let fits = commits.iter().take(MAX_COMMITS).take_while(|commit| {
-        bytes += commit.events.iter().map(Bytes::len).sum::<usize>();
+        bytes += commit.payload_bytes();
         bytes <= MAX_BYTES && (streams.insert(commit.stream) || !is_replicated)
     });
     fits.count().max(1)

@@ -89,7 +89,7 @@ impl RedisEventStore {
 fn chunk(commits: &[Commit]) -> usize {
     let mut bytes = 0;
     let fits = commits.iter().take(MAX_COMMITS).take_while(|commit| {
-        bytes += commit.events.iter().map(bytes::Bytes::len).sum::<usize>();
+        bytes += commit.payload_bytes();
         bytes <= MAX_BYTES
     });
     fits.count().max(1)
