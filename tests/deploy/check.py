@@ -43,7 +43,7 @@ def main():
                 started, outcome, done = time.monotonic(), "passed", done + 1
                 try:
                     check()
-                except Exception as error:  # whatever it is, the other checks go on
+                except Exception as error:  # any error: the other checks still run
                     outcome, failed = "FAILED", failed + 1
                     print(f"{error!r}", file=sys.stderr)
                 print(f"{outcome}  {time.monotonic() - started:5.1f} s  {part.__name__}: {name}", flush=True)
