@@ -206,6 +206,10 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.missing_entries()).await
     }
 
+    fn losses_found(&self) -> u64 {
+        self.inner.losses_found()
+    }
+
     fn wake(&self) -> watch::Receiver<Position> {
         self.inner.wake()
     }

@@ -8,7 +8,7 @@ use tonic::Code;
 
 use crate::{
     rest::{Reply, Rest},
-    support::{PlainConnection, TestServer, code_and_reason, new_order, raw_call},
+    support::{PlainConnection, TestServer, code_and_reason, new_order, raw_call, until},
     web,
     wire::frame,
 };
@@ -108,7 +108,7 @@ async fn grpc_web_is_answered_whatever_the_case_of_its_content_type() {
             .body(frame(0, &new_order("customer-1").encode_to_vec()));
         assert_eq!(web.send().await.expect("an answer").status(), 200, "{content_type}");
     }
-    assert_eq!(rest.get("/stats").await.json()["totalOrders"], 2);
+    until("both orders are counted", async || rest.get("/stats").await.json()["totalOrders"] == 2).await;
 }
 
 #[tokio::test]
