@@ -16,8 +16,8 @@ use super::{
 use crate::{
     ports::{
         event_store::{
-            AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
-            RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+            AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, LogPoint,
+            Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
         },
         server_name::{ServerName, named},
     },
@@ -298,7 +298,7 @@ impl EventStore for GuardedStore {
         self.read_twice(|| self.inner.head()).await
     }
 
-    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+    async fn check_indexes(&self) -> Result<Vec<IndexDamage>, StoreError> {
         self.read(self.inner.check_indexes()).await
     }
 

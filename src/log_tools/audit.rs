@@ -9,8 +9,8 @@ use crate::{
     codec,
     domain::order::{Items, Order, Status, evolve},
     ports::event_store::{
-        AppendError, Direction, EventStore, MAX_READ_EVENTS, Position, RecordedCommit, RequestKey, Revision,
-        StoreError, StoredEvent, StreamId,
+        AppendError, Direction, EventStore, IndexDamage, MAX_READ_EVENTS, Position, RecordedCommit, RequestKey,
+        Revision, StoreError, StoredEvent, StreamId,
     },
 };
 
@@ -52,8 +52,9 @@ pub async fn audit(
         meter.add(page.iter().map(|commit| commit.events.len()).sum());
     }
     audit.streams(meter).await?;
-    for what in store.check_indexes().await? {
-        audit.found(FindingKind::Stream, None, None, None, what);
+    for IndexDamage { position, stream, revision, of_request, what } in store.check_indexes().await? {
+        let kind = if of_request { FindingKind::Request } else { FindingKind::Stream };
+        audit.found(kind, position, stream, revision, what);
     }
     audit.looked.orders = audit.orders.len() as u64;
     Ok(audit.looked)

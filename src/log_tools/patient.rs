@@ -19,8 +19,8 @@ use tokio_util::sync::CancellationToken;
 use crate::ports::{
     backoff::Backoff,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position,
-        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, LogPoint,
+        Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
     server_name::ServerName,
 };
@@ -198,7 +198,7 @@ impl EventStore for PatientStore {
         self.inner.past_entry(from)
     }
 
-    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+    async fn check_indexes(&self) -> Result<Vec<IndexDamage>, StoreError> {
         self.patience.ask(|| self.inner.check_indexes()).await
     }
 

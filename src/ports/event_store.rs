@@ -20,6 +20,7 @@ mod confirmations;
 mod durability;
 mod error;
 mod follower;
+mod index_damage;
 mod log_loss;
 mod second_look;
 mod token_key;
@@ -29,6 +30,7 @@ pub use confirmations::Confirmations;
 pub use durability::Durability;
 pub use error::{AppendError, StoreError};
 pub use follower::{Foothold, LogFollower, LogPoint, LogWake, fingerprint};
+pub use index_damage::IndexDamage;
 pub use log_loss::{LogLoss, LossKind};
 pub use second_look::{ReadError, confirmed, on_one};
 pub use token_key::{NoRandomness, TokenKey};
@@ -250,12 +252,12 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         Position(from.0.saturating_add(1))
     }
 
-    /// Checks every index against the log: one sentence for each order or request whose events are missing, up to a thousand. Empty where the log is
+    /// Checks every index against the log: each entry of an index must lead to its event. Returns up to a thousand that do not. Empty where the log is
     /// the only structure; missing events then show as a gap.
     ///
     /// # Errors
     /// [`StoreError`].
-    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+    async fn check_indexes(&self) -> Result<Vec<IndexDamage>, StoreError> {
         Ok(Vec::new())
     }
 

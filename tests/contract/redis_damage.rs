@@ -6,8 +6,8 @@ use bytes::Bytes;
 use ordersystem::{
     backends::redis::event_store::RedisEventStore,
     ports::event_store::{
-        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, LogFollower, Position, RequestKey,
-        RequestScope, StoreError, StreamId,
+        AppendError, Commit, CommitId, Direction, EventStore, ExpectedRevision, IndexDamage, LogFollower, Position,
+        RequestKey, RequestScope, Revision, StoreError, StreamId,
     },
 };
 use tokio::time::{Instant, sleep};
@@ -38,6 +38,15 @@ fn assert_missing<T: std::fmt::Debug>(read: Result<T, StoreError>, entry: u64) {
     }
 }
 
+type Place = (Option<Position>, Option<StreamId>, Option<Revision>);
+
+/// The places of the findings, and their texts without the prefix of the keys.
+fn placed<'a>(prefix: &str, found: &'a [IndexDamage]) -> Vec<(Place, &'a str)> {
+    let prefix = format!("{{{prefix}}}:");
+    let short = |what: &'a str| what.strip_prefix(prefix.as_str()).unwrap_or_else(|| panic!("no key: {what}"));
+    found.iter().map(|found| ((found.position, found.stream, found.revision), short(&found.what))).collect()
+}
+
 #[tokio::test]
 async fn an_entry_that_was_deleted_is_missed_by_every_reader() {
     let (prefix, here) = log().await;
@@ -58,8 +67,10 @@ async fn an_entry_that_was_deleted_is_missed_by_every_reader() {
         let why = store.check().await.unwrap_err().to_string();
         assert!(why.contains("1 of the 20 entries of the log are missing"), "{why}");
         let found = store.check_indexes().await.unwrap();
-        let expected = "order 10: 1 of its 1 events are not in the log where its index says, the first at position 10";
-        assert_eq!(found, [expected]);
+        let of_index = "order:10: 1 of its 1 positions do not lead to their event of order 10; the first is position 10, which the log does not have";
+        let of_request = "request:create-10: request create-10 made revision 1 of order 10 from position 10 on, which the log does not have";
+        let at = (Some(Position(10)), Some(StreamId(10)), Some(1));
+        assert_eq!(placed(&prefix, &found), [(at, of_index), (at, of_request)]);
     }
 }
 
@@ -78,7 +89,7 @@ async fn a_trimmed_log_is_not_mistaken_for_a_shorter_one() {
             store.missing_entries().await.unwrap(),
             Some("the entries 0-1 to 0-15 of the log are missing".to_owned())
         );
-        assert_eq!(store.check_indexes().await.unwrap().len(), 15);
+        assert_eq!(store.check_indexes().await.unwrap().len(), 30, "each order, and its request");
     }
 }
 
@@ -159,11 +170,90 @@ async fn a_deleted_log_is_recognised_by_the_indexes_that_point_to_it() {
     assert_eq!(store.check_indexes().await, Ok(Vec::new()));
     let key = |name: &str| format!("{{{prefix}}}:{name}");
     shared().cli(&["DEL", &key("log")]);
-    assert_eq!(store.check_indexes().await.unwrap().len(), 20);
+    assert_eq!(store.check_indexes().await.unwrap().len(), 40);
     shared().cli(&["DEL", &key("order:7")]);
     let found = store.check_indexes().await.unwrap();
-    let request = "request create-7 made revision 1 of order 7, of which there are 0 events";
-    assert!(found.len() == 20 && found.iter().any(|finding| finding == request), "{found:?}");
+    let request = "request:create-7: request create-7 made revision 1 of order 7, of which there are 0 events";
+    let at = (None, Some(StreamId(7)), Some(1));
+    assert!(found.len() == 39 && placed(&prefix, &found).contains(&(at, request)), "{found:?}");
+}
+
+/// Entries of indexes that no event of the log stands behind, since they were restored without it, or written by something else.
+#[tokio::test]
+async fn an_entry_of_an_index_that_leads_to_none_of_its_events_is_named_with_its_key_and_position() {
+    let (prefix, store) = log().await;
+    let record = |order: u64, first: u64| format!("{:032x} {order} 1 {first}", 1);
+    let (of_request, of_other) = (record(3, 1), record(7, 2));
+    let at = |position: Option<u64>, order: u64, revision: u64| {
+        (position.map(Position), Some(StreamId(order)), Some(revision))
+    };
+    let text = |what: &str| what.to_owned();
+    for (write, place, what) in [
+        (
+            &["RPUSH", "order:99", "5"][..],
+            at(Some(5), 99, 1),
+            text(
+                "order:99: 1 of its 1 positions do not lead to their event of order 99; the first is position 5, where the log has another event",
+            ),
+        ),
+        (
+            &["RPUSH", "order:99", "21", "22"],
+            at(Some(21), 99, 1),
+            text(
+                "order:99: 2 of its 2 positions do not lead to their event of order 99; the first is position 21, which the log does not have",
+            ),
+        ),
+        (
+            &["RPUSH", "order:4", "4"],
+            at(Some(4), 4, 2),
+            text(
+                "order:4: 1 of its 2 positions do not lead to their event of order 4; the first is position 4, where the log has another event",
+            ),
+        ),
+        (
+            &["SET", "request:ghost", &of_request],
+            at(Some(3), 3, 1),
+            text(
+                "request:ghost: request ghost made revision 1 of order 3 from position 3 on, where the log has another event",
+            ),
+        ),
+        (
+            &["HSET", "requests:3", "ghost", &of_request],
+            at(Some(3), 3, 1),
+            text(
+                "requests:3: request ghost made revision 1 of order 3 from position 3 on, where the log has another event",
+            ),
+        ),
+        (
+            &["HSET", "requests:7", "ghost", &of_other],
+            at(None, 7, 2),
+            text("requests:7: request ghost made revision 2 of order 7, of which there are 1 events"),
+        ),
+        (
+            &["HSET", "requests:8", "ghost", &of_request],
+            (None, Some(StreamId(3)), None),
+            text("requests:8: the record of request ghost names another order, 3"),
+        ),
+        (
+            &["SET", "request:ghost", "?"],
+            (None, None, None),
+            text("request:ghost: the record of request ghost cannot be read"),
+        ),
+        (&["SET", "order:99", "5"], (None, None, None), text("order:99 has another type than this index")),
+        (&["RPUSH", "request:ghost", "5"], (None, None, None), text("request:ghost has another type than this index")),
+    ] {
+        let key = format!("{{{prefix}}}:{}", write[1]);
+        // Not below the prefix of the indexes.
+        let saved = format!("saved:{key}");
+        shared().cli(&["COPY", &key, &saved]);
+        let words: Vec<_> = write.iter().map(|word| if *word == write[1] { key.as_str() } else { word }).collect();
+        assert_ne!(shared().cli(&words), "", "{write:?}");
+        let found = store.check_indexes().await.unwrap();
+        shared().cli(&["DEL", &key]);
+        shared().cli(&["RENAME", &saved, &key]);
+        assert_eq!(placed(&prefix, &found), [(place, what.as_str())], "{write:?}");
+    }
+    assert_eq!(store.check_indexes().await, Ok(Vec::new()));
 }
 
 fn next(order: u64, expected: ExpectedRevision) -> Commit {

@@ -19,8 +19,8 @@ use super::{
 use crate::ports::{
     deadline,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, Position, RecordedCommit,
-        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, Position,
+        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -117,8 +117,8 @@ impl EventStore for EmbeddedEventStore {
         Ok(self.0.tail()?.head())
     }
 
-    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
-        self.0.read(|connection| Ok(end::audit(connection)?)).await
+    async fn check_indexes(&self) -> Result<Vec<IndexDamage>, StoreError> {
+        self.0.read(|connection| Ok(end::audit(connection)?.into_iter().map(IndexDamage::of).collect())).await
     }
 
     fn wake(&self) -> watch::Receiver<Position> {

@@ -33,8 +33,9 @@ use super::{
     values,
 };
 use crate::ports::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, LogId, LogLoss, LogPoint,
-    Position, RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey, on_one,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, IndexDamage, LogId, LogLoss,
+    LogPoint, Position, RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId,
+    TokenKey, on_one,
 };
 
 static APPEND: Script = Script::new(concat!(
@@ -380,7 +381,7 @@ impl EventStore for RedisEventStore {
         self.redis.confirm(connection).await.map_err(StoreError::Unavailable)
     }
 
-    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
+    async fn check_indexes(&self) -> Result<Vec<IndexDamage>, StoreError> {
         self.compare_indexes().await
     }
 

@@ -262,12 +262,12 @@ async fn verify_finds_entries_deleted_from_a_log_in_redis() {
     open(dir.path()).append_all(five_events()).await.unwrap();
     let redis = server.url();
     for (damage, missing, orders, left) in [
-        (&["XDEL", key, "0-1"][..], "the entry 0-1 of the log is missing", &["order 1"][..], 4),
-        (&["XDEL", key, "0-4"], "the entry 0-4 of the log is missing", &["order 2"], 4),
-        (&["XDEL", key, "0-5"], "the entry 0-5 of the log is missing", &["order 3"], 4),
-        (&["XDEL", key, "0-2", "0-4"], "the entry 0-2 of the log is missing", &["order 2"], 3),
-        (&["XTRIM", key, "MAXLEN", "2"], "the entry 0-1 of the log is missing", &["order 1", "order 2"], 2),
-        (&["DEL", key], "", &["order 1", "order 2", "order 3"], 0),
+        (&["XDEL", key, "0-1"][..], "the entry 0-1 of the log is missing", &[("order 1", 1)][..], 4),
+        (&["XDEL", key, "0-4"], "the entry 0-4 of the log is missing", &[("order 2", 4)], 4),
+        (&["XDEL", key, "0-5"], "the entry 0-5 of the log is missing", &[("order 3", 5)], 4),
+        (&["XDEL", key, "0-2", "0-4"], "the entry 0-2 of the log is missing", &[("order 2", 2)], 3),
+        (&["XTRIM", key, "MAXLEN", "2"], "the entry 0-1 of the log is missing", &[("order 1", 1), ("order 2", 2)], 2),
+        (&["DEL", key], "", &[("order 1", 1), ("order 2", 2), ("order 3", 5)], 0),
     ] {
         copy(&folder(dir.path()), &redis);
         server.cli(damage);
@@ -276,8 +276,8 @@ async fn verify_finds_entries_deleted_from_a_log_in_redis() {
         if !missing.is_empty() {
             assert_found(&lines, "unreadable", None, missing);
         }
-        for order in orders {
-            assert_found(&lines, "stream", None, order);
+        for (order, position) in orders {
+            assert_found(&lines, "stream", Some(*position), order);
         }
         assert_eq!(lines.last().unwrap()["events"], left, "{damage:?}: all that are there are looked at: {lines:#?}");
         server.cli(&["FLUSHALL"]);

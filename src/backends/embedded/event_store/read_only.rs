@@ -17,8 +17,8 @@ use crate::{
         file_header, open_marker, schema,
     },
     ports::event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, Position, RecordedCommit, RequestKey,
-        Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, Position, RecordedCommit,
+        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -179,8 +179,8 @@ impl EventStore for ReadOnlyEventStore {
         self.read(|connection| Ok(rows::head(connection)?)).await
     }
 
-    async fn check_indexes(&self) -> Result<Vec<String>, StoreError> {
-        self.read(|connection| Ok(end::audit(connection)?)).await
+    async fn check_indexes(&self) -> Result<Vec<IndexDamage>, StoreError> {
+        self.read(|connection| Ok(end::audit(connection)?.into_iter().map(IndexDamage::of).collect())).await
     }
 
     fn wake(&self) -> watch::Receiver<Position> {

@@ -21,11 +21,16 @@ pub(super) fn to_remember(commit: &Commit, request: &RequestKey) -> String {
 
 /// The request key as stored in the log.
 pub(super) fn to_log(request: &RequestKey) -> String {
-    let scope = match request.scope {
+    key_in_log(request.scope, request.fingerprint, &request.id)
+}
+
+/// The same of the parts of a key.
+pub(super) fn key_in_log(scope: RequestScope, fingerprint: u128, id: &str) -> String {
+    let scope = match scope {
         RequestScope::Stream => "stream",
         RequestScope::Log => "log",
     };
-    format!("{scope} {:032x} {}", request.fingerprint, request.id)
+    format!("{scope} {fingerprint:032x} {id}")
 }
 
 /// Reads a key written by [`to_log`].
