@@ -82,10 +82,7 @@ impl CommandHandler {
         let key = request.request_id.as_ref().map(|id| request_key(id, &scope, &request));
         let request_id = request.request_id.as_ref();
         let at = Timestamp::from_micros(self.clock.now_micros());
-        let (needed, own) = (request.kind().roles(), request.caller.roles());
-        if !own.has_any(needed) {
-            return Err(AppError::RoleMissing { needed, own });
-        }
+        request.kind().check_roles(&request.caller)?;
         if let Action::Create { customer_id, .. } = &request.action
             && !scope.admits(customer_id)
         {

@@ -15,7 +15,11 @@ use crate::{
         text::{Actor, CustomerId},
         visible,
     },
-    identity::{Role, Roles, api_keys::NewKey, file},
+    identity::{
+        Role, Roles,
+        api_keys::NewKey,
+        file::{self, HalfCustomer},
+    },
 };
 
 const EXAMPLES: &str = "\
@@ -82,7 +86,10 @@ impl KeysArgs {
         let customer = customer.map(|id| visible::parse(&id)).transpose();
         let customer = customer.map_err(|rule| usage("--customer", rule.to_string()))?;
         // The same rules as in the identity file.
-        file::principal(name.clone(), roles, customer.clone()).map_err(|why| usage("--role", why))?;
+        file::principal(name.clone(), roles, customer.clone()).map_err(|error| match &error {
+            HalfCustomer::WithoutId(_) => usage("--role", format!("{error}: add --customer ID")),
+            HalfCustomer::WithoutRole(_) => usage("--customer", format!("{error}: add --role customer")),
+        })?;
         if let Some(time) = &expires {
             file::instant(time).map_err(|why| usage("--expires", why))?;
         }

@@ -22,7 +22,7 @@ use crate::{
 const EXAMPLES: &str = "\
 A filter is a level (off, error, warn, info, debug, trace), or directives separated by commas: info,ordersystem::processors=debug. The \
 targets order_events and access, which are off unless they are named, have a line for each event that the built-in handler receives, and for \
-each call. The configured filter applies again when the node restarts, and on SIGHUP.
+each call. The audit stays, unless the configured filter silences it. The configured filter applies again when the node restarts, and on SIGHUP.
 
 Examples:
   ordersystem log-level                                                      show the filter

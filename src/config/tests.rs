@@ -244,7 +244,13 @@ fn passwords_are_shown_nowhere() {
         ("ORDERSYSTEM_REDIS", "redis://me:s3cret@h:6379/0", "redis://me:***@h:6379/0"),
         ("ORDERSYSTEM_REDIS", "rediss://:s3cret/@s3cret@h", "rediss://:***@h"),
         ("ORDERSYSTEM_NATS", "nats://s3cret@h:4222", "nats://***@h:4222"),
-        ("ORDERSYSTEM_NATS", "nats://u:s3cret@h1,nats://u:s3cret@h2", "nats://***@h2"),
+        ("ORDERSYSTEM_NATS", "nats://u:s3cret@h1,nats://u:s3cret@h2", "nats://***@h1,nats://***@h2"),
+        ("ORDERSYSTEM_NATS", "nats://u:s3cret@a:4333,tls://s3cret@h:1", "nats://***@a:4333,tls://***@h:1"),
+        ("ORDERSYSTEM_NATS", "nats://a:1,nats://u:s3cret@b,c:2", "nats://a:1,nats://***@b,c:2"),
+        ("ORDERSYSTEM_NATS", "tls://u:s3,cret,s3cret@h,tls://h2", "tls://***@h,tls://h2"),
+        ("ORDERSYSTEM_NATS", "nats://u:s3cret,nats://s3cret@h", "nats://***,nats://***@h"),
+        ("ORDERSYSTEM_NATS", "nats://a:1,u:s3cret,nats://s3cret@h", "nats://***,nats://***@h"),
+        ("ORDERSYSTEM_NATS", "nats://u:s3,cret@h", "nats://***@h"),
     ];
     for (name, value, hidden) in shown {
         let given = given().env(name, value);

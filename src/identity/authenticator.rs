@@ -33,6 +33,8 @@ pub struct Authenticator(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    /// Whether clients are asked for a certificate, without which no entry for one can match.
+    asks_for_certificates: bool,
     current: RwLock<Arc<Identities>>,
     /// How often the identities have been replaced.
     version: AtomicU64,
@@ -50,7 +52,6 @@ struct Identities {
     keys: ApiKeys,
     tokens: Option<Tokens>,
     certificates: Certificates,
-    has_certificates: bool,
     limits: LimitEntries,
 }
 
@@ -81,18 +82,20 @@ impl Texts {
 }
 
 impl Authenticator {
-    /// Reads the identity file at `path`; its metric uses the current recorder.
+    /// Reads the identity file at `path`, which may have entries for certificates only if the node `asks_for_certificates`; its metric uses the
+    /// current recorder.
     ///
     /// # Errors
     /// One line that names the file, and the line or entry in it.
-    pub fn open(path: &Path) -> Result<Self, String> {
+    pub fn open(path: &Path, asks_for_certificates: bool) -> Result<Self, String> {
         let callers = Arc::new(Callers::default());
-        let identities = Identities::of(path, &Texts::read(path)?, &callers)?;
+        let identities = Identities::of(path, &Texts::read(path)?, asks_for_certificates, &callers)?;
         let is_current = metrics::gauge!("ordersystem_identities_current");
         is_current.set(1.0);
         let (current, trouble) = (RwLock::new(Arc::new(identities)), RwLock::new(None));
         let (path, version, changes) = (path.to_owned(), AtomicU64::new(0), watch::Sender::new(()));
-        Ok(Self(Arc::new(Shared { path, current, version, changes, callers, trouble, is_current })))
+        let shared = Shared { path, asks_for_certificates, current, version, changes, callers, trouble, is_current };
+        Ok(Self(Arc::new(shared)))
     }
 
     /// The path of the identity file.
@@ -134,12 +137,6 @@ impl Authenticator {
         self.0.changes.subscribe()
     }
 
-    /// Whether callers may be identified by their certificates.
-    #[must_use]
-    pub fn has_certificates(&self) -> bool {
-        self.identities().has_certificates
-    }
-
     /// The defect of the current files, if they have one.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
@@ -151,7 +148,7 @@ impl Authenticator {
     /// # Errors
     /// One line that names the file; the previous identities stay in use.
     pub fn replace(&self, texts: &Texts) -> Result<(), String> {
-        let identities = Identities::of(self.path(), texts, &self.0.callers)?;
+        let identities = Identities::of(self.path(), texts, self.0.asks_for_certificates, &self.0.callers)?;
         *self.0.current.write() = Arc::new(identities);
         // Incremented afterwards: callers verified before this belong to the previous version.
         self.0.version.fetch_add(1, Ordering::Release);
@@ -171,9 +168,12 @@ impl Authenticator {
 }
 
 impl Identities {
-    fn of(path: &Path, texts: &Texts, callers: &Callers) -> Result<Self, String> {
+    fn of(path: &Path, texts: &Texts, asks_for_certificates: bool, callers: &Callers) -> Result<Self, String> {
         let IdentityFile { api_keys, jwt, certificates, limits } =
             IdentityFile::parse(&texts.file).map_err(|why| said(path, &why))?;
+        if !certificates.is_empty() && !asks_for_certificates {
+            return Err(said(path, "[[certificates]] needs --tls-client-ca, which has clients present one"));
+        }
         let mut keys = ApiKeys::default();
         for key in api_keys {
             keys.add(key.sha256, Arc::new(verified(key.principal, &limits, callers)), key.expires);
@@ -186,11 +186,11 @@ impl Identities {
                 Some(Tokens::new(entry, key_set).map_err(|why| said(&key_set_path, &why))?)
             }
         };
-        let (has_certificates, mut known) = (!certificates.is_empty(), Certificates::default());
+        let mut known = Certificates::default();
         for entry in certificates {
             known.add(entry.matched, Arc::new(verified(entry.principal, &limits, callers)));
         }
-        Ok(Self { keys, tokens, certificates: known, has_certificates, limits })
+        Ok(Self { keys, tokens, certificates: known, limits })
     }
 }
 

@@ -21,6 +21,7 @@ use super::{
     certificates::{AlternativeName, Matched, Subject},
     hash::Hash,
     principal::Principal,
+    redaction::without_keys,
     roles::{Role, Roles},
     signatures::Algorithm,
 };
@@ -73,6 +74,7 @@ pub struct JwtEntry {
     /// The file with the issuer's public keys; relative to the folder of the identity file.
     pub jwks: PathBuf,
     /// The issuer.
+    #[serde(deserialize_with = "text::issuer")]
     pub issuer: String,
     /// The accepted audiences; a token has one of them.
     #[serde(deserialize_with = "audience")]
@@ -146,7 +148,7 @@ impl TryFrom<RawApiKey> for ApiKeyEntry {
 
     fn try_from(raw: RawApiKey) -> Result<Self, String> {
         let RawApiKey { name, roles, customer, sha256, expires } = raw;
-        Ok(Self { principal: principal(name, roles, customer)?, sha256, expires })
+        Ok(Self { principal: in_file(principal(name, roles, customer))?, sha256, expires })
     }
 }
 
@@ -173,33 +175,51 @@ impl TryFrom<RawCertificate> for CertificateEntry {
             (None, Some(san)) => Matched::Name(AlternativeName::parse(&san)?),
             _ => return Err(format!("the certificate of '{name}' needs either subject or san")),
         };
-        Ok(Self { matched, principal: principal(name, roles, customer)? })
+        Ok(Self { matched, principal: in_file(principal(name, roles, customer))? })
     }
+}
+
+/// A customer id and the role customer, of which a caller has one without the other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HalfCustomer {
+    /// It has the role.
+    #[error("'{0}' has the role customer and no customer id")]
+    WithoutId(Actor),
+    /// It has the id.
+    #[error("'{0}' has a customer id without the role customer")]
+    WithoutRole(Actor),
 }
 
 /// The caller of an entry. It has a customer id exactly if it has the role customer.
 ///
 /// # Errors
-/// A description that names the caller.
-pub fn principal(name: Actor, roles: Roles, customer: Option<CustomerId>) -> Result<Principal, String> {
+/// [`HalfCustomer`].
+pub fn principal(name: Actor, roles: Roles, customer: Option<CustomerId>) -> Result<Principal, HalfCustomer> {
     match (roles.has(Role::Customer), &customer) {
-        (true, None) => Err(format!("'{name}' has the role customer and no customer id: add customer = \"ID\"")),
-        (false, Some(_)) => Err(format!("'{name}' has a customer id without the role customer")),
+        (true, None) => Err(HalfCustomer::WithoutId(name)),
+        (false, Some(_)) => Err(HalfCustomer::WithoutRole(name)),
         _ => Ok(Principal::verified(name, roles, customer)),
     }
+}
+
+fn in_file(principal: Result<Principal, HalfCustomer>) -> Result<Principal, String> {
+    principal.map_err(|error| match &error {
+        HalfCustomer::WithoutId(_) => format!("{error}: add customer = \"ID\""),
+        HalfCustomer::WithoutRole(_) => error.to_string(),
+    })
 }
 
 impl IdentityFile {
     /// Parses the text of a file.
     ///
     /// # Errors
-    /// One line that names the line in the file, or the entry.
+    /// One line that names the line in the file, or the entry. It has no key that was written in the wrong place.
     pub fn parse(text: &str) -> Result<Self, String> {
         let file: Self = toml::from_str(text).map_err(|error: toml::de::Error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
-            format!("line {line}: {}", error.message().replace('\n', " "))
+            format!("line {line}: {}", without_keys(&error.message().replace('\n', " ")))
         })?;
-        file.check()?;
+        file.check().map_err(|why| without_keys(&why))?;
         Ok(file)
     }
 

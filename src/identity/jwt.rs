@@ -16,6 +16,7 @@ use super::{
     file::{self, JwtEntry},
     hash::Hash,
     principal::Principal,
+    redaction::without_keys,
     rejection::Rejection,
     roles::{Role, Roles},
     signatures::{self, Algorithm},
@@ -27,8 +28,8 @@ use crate::domain::visible;
 const MAX_REMEMBERED: usize = 20_000;
 /// The maximum length of a token, in bytes.
 const MAX_TOKEN_BYTES: usize = 16 * 1024;
-/// The claims that every token must have.
-const REQUIRED: [&str; 3] = ["exp", "iss", "aud"];
+/// The claims that every token must have. The end (`exp`) is checked here, the others by the library.
+const REQUIRED: [&str; 2] = ["iss", "aud"];
 /// A time, in seconds since 1970, that is far beyond the end of every real token.
 const NEVER_SECONDS: f64 = 1e11;
 
@@ -67,7 +68,8 @@ impl Tokens {
     /// A description of the defect of the key set.
     pub fn new(entry: JwtEntry, key_set: &str) -> Result<Self, String> {
         signatures::install();
-        let set: KeySet = serde_json::from_str(key_set).map_err(|error| format!("it is not a key set: {error}"))?;
+        let described = |error: serde_json::Error| format!("it is not a key set: {}", without_keys(&error.to_string()));
+        let set: KeySet = serde_json::from_str(key_set).map_err(described)?;
         let mut keys = Vec::new();
         for (index, value) in set.keys.iter().enumerate() {
             keys.extend(Key::of(value).map_err(|why| format!("key {index}: {why}"))?);
@@ -96,10 +98,14 @@ impl Tokens {
             return Err(EXPIRED);
         }
         let claims = self.verified(token)?;
+        let until = self.end_of(&claims)?;
         self.check_lifetime(&claims)?;
         let caller = Arc::new(finish(self.principal(&claims)?));
-        let until = self.end_of(&claims).ok_or(Rejection::Invalid("the token has no end (exp)"))?;
         let accepted = Accepted { caller, until: Some(until) };
+        // By the same instant as when it is remembered.
+        if !accepted.lasts() {
+            return Err(EXPIRED);
+        }
         self.remembered.insert(hash, accepted.clone());
         Ok(accepted)
     }
@@ -119,6 +125,10 @@ impl Tokens {
         let mut rejection = Rejection::Invalid("the token is signed with a key that is not known here");
         for key in self.keys.iter().filter(fits) {
             match decode::<Map<String, Value>>(token, &key.key, &validation) {
+                // The library also takes a list that has the issuer: RFC 7519, 4.1.1, has one.
+                Ok(verified) if !verified.claims.get("iss").is_some_and(Value::is_string) => {
+                    return Err(Rejection::Invalid("the issuer of the token (iss) is not a text"));
+                }
                 Ok(verified) => return Ok(verified.claims),
                 Err(error) => match error.kind() {
                     ErrorKind::InvalidSignature => {
@@ -138,25 +148,33 @@ impl Tokens {
         validation.set_audience(&self.entry.audience);
         validation.leeway = self.entry.leeway_seconds;
         validation.validate_nbf = true;
+        // The library compares whole seconds, and would accept a token for up to a second after its end.
+        validation.validate_exp = false;
         validation
     }
 
     /// Refuses a token whose lifetime exceeds the maximum.
     fn check_lifetime(&self, claims: &Map<String, Value>) -> Result<(), Rejection> {
         let Some(max) = self.entry.max_lifetime_seconds else { return Ok(()) };
-        let issued = time_in(claims, "iat").ok_or(Rejection::Invalid("the token lacks the claim iat"))?;
+        const LACKS: Rejection = Rejection::Invalid("the token lacks the claim iat");
+        const NO_NUMBER: Rejection = Rejection::Invalid("the issue time of the token (iat) is not a number");
+        let issued = time_in(claims, "iat").ok_or(NO_NUMBER)?.ok_or(LACKS)?;
         // Otherwise a token with an issue time in the future could be used for longer.
         if issued > SystemTime::now() + Duration::from_secs(self.entry.leeway_seconds) {
             return Err(Rejection::Invalid("the token is not valid yet"));
         }
-        match time_in(claims, "exp").is_some_and(|end| end > issued + Duration::from_secs(max.get())) {
+        let end = time_in(claims, "exp").flatten();
+        match end.is_some_and(|end| end > issued + Duration::from_secs(max.get())) {
             true => Err(Rejection::Invalid("the token lasts for longer (iat to exp) than is accepted here")),
             false => Ok(()),
         }
     }
 
-    fn end_of(&self, claims: &Map<String, Value>) -> Option<SystemTime> {
-        Some(time_in(claims, "exp")? + Duration::from_secs(self.entry.leeway_seconds))
+    /// The instant from which the token is refused.
+    fn end_of(&self, claims: &Map<String, Value>) -> Result<SystemTime, Rejection> {
+        const NO_NUMBER: Rejection = Rejection::Invalid("the end of the token (exp) is not a number");
+        let end = time_in(claims, "exp").ok_or(NO_NUMBER)?.ok_or(LACKS_CLAIM)?;
+        Ok(end + Duration::from_secs(self.entry.leeway_seconds))
     }
 
     /// The caller that the claims describe.
@@ -212,14 +230,16 @@ impl Key {
 }
 
 const EXPIRED: Rejection = Rejection::Expired("the token has expired");
+const LACKS_CLAIM: Rejection = Rejection::Invalid("the token lacks one of the claims exp, iss and aud");
 
 fn why(error: &ErrorKind) -> Rejection {
     Rejection::Invalid(match error {
-        ErrorKind::ExpiredSignature => return EXPIRED,
+        ErrorKind::MissingRequiredClaim(_) => return LACKS_CLAIM,
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidAudience => "the token is for another service (aud)",
         ErrorKind::InvalidIssuer => "the token is of another issuer (iss)",
-        ErrorKind::MissingRequiredClaim(_) => "the token lacks one of the claims exp, iss and aud",
+        // Of the times, the library checks this one.
+        ErrorKind::InvalidClaimFormat(_) => "the start of the token (nbf) is not a number",
         _ => "the token is not a JWT that is accepted here",
     })
 }
@@ -231,10 +251,12 @@ fn names_critical(token: &str) -> Option<bool> {
     Some(header.contains_key("crit"))
 }
 
-/// The time in the claim `name`: seconds since 1970, which need not be whole (RFC 7519, 2).
-fn time_in(claims: &Map<String, Value>, name: &str) -> Option<SystemTime> {
-    let seconds = claims.get(name)?.as_f64()?.clamp(0.0, NEVER_SECONDS);
-    Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds))
+/// The time in the claim `name`: seconds since 1970, which need not be whole (RFC 7519, 2). `Some(None)`: it is not there; `None`: it is not a number.
+#[allow(clippy::option_option, reason = "wrong, left out and given are three things")]
+fn time_in(claims: &Map<String, Value>, name: &str) -> Option<Option<SystemTime>> {
+    let Some(value) = claims.get(name).filter(|value| !value.is_null()) else { return Some(None) };
+    let seconds = value.as_f64()?.clamp(0.0, NEVER_SECONDS);
+    Some(Some(SystemTime::UNIX_EPOCH + Duration::from_secs_f64(seconds)))
 }
 
 /// The claim with this name, or at this path: `realm_access.roles`.

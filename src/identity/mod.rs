@@ -8,6 +8,7 @@
 //!  certificates   the subjects and names of client certificates
 //!  limits         rate, commands in flight and open streams of one caller
 //!  authenticator  credentials in, verified caller out
+//!  redaction      keeps keys out of the messages about a file
 //!  watch          reads changed files again
 //! ```
 
@@ -20,6 +21,7 @@ pub mod hash;
 pub mod jwt;
 pub mod limits;
 pub mod principal;
+mod redaction;
 mod rejection;
 pub mod roles;
 mod signatures;

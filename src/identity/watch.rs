@@ -75,7 +75,7 @@ mod tests {
         let path = folder.path().join("identities.toml");
         let [first, second, third] = [(); 3].map(|()| NewKey::draw().unwrap());
         write(&path, &first);
-        let authenticator = Authenticator::open(&path).unwrap();
+        let authenticator = Authenticator::open(&path, false).unwrap();
         tokio::spawn(authenticator.clone().keep_current(CancellationToken::new()));
         looked().await;
         let is_known = |key: &NewKey| authenticator.of_token(key.as_str()).is_ok();
@@ -90,6 +90,11 @@ mod tests {
         fs::remove_file(&path).unwrap();
         looked().await;
         assert!(is_known(&second) && authenticator.trouble().is_some());
+        // As at the start: nobody is asked for a certificate here.
+        fs::write(&path, "[[certificates]]\nsubject = \"CN=a\"\nname = \"a\"\nroles = [\"reader\"]\n").unwrap();
+        looked().await;
+        assert!(is_known(&second), "the last good file stays in use");
+        assert!(authenticator.trouble().unwrap().contains("--tls-client-ca"), "{:?}", authenticator.trouble());
         write(&path, &third);
         looked().await;
         assert!(is_known(&third) && !is_known(&second) && authenticator.trouble().is_none());

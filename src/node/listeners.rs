@@ -50,15 +50,9 @@ pub fn security_warning(config: &Config) -> Option<&'static str> {
 pub fn authenticator(config: &Config) -> Result<Option<Authenticator>, StartError> {
     let server = &config.server;
     let Some(path) = &server.identities else { return Ok(None) };
-    let authenticator = Authenticator::open(path).map_err(|why| StartError::from(format!("--identities: {why}")))?;
-    if authenticator.has_certificates() && server.tls.as_ref().is_none_or(|tls| tls.client_ca.is_none()) {
-        let path = path.display();
-        return Err(format!(
-            "--identities: {path}: [[certificates]] needs --tls-client-ca, which has clients present one"
-        )
-        .into());
-    }
-    Ok(Some(authenticator))
+    let asks_for_certificates = server.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+    let authenticator = Authenticator::open(path, asks_for_certificates);
+    Ok(Some(authenticator.map_err(|why| StartError::from(format!("--identities: {why}")))?))
 }
 
 pub fn stack_options(config: &Config, authenticator: Option<Authenticator>, traces: Traces) -> StackOptions {

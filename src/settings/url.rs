@@ -9,6 +9,8 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 pub struct UrlForm {
     /// The schemes. The first one is the default.
     pub schemes: &'static [&'static str],
+    /// Whether several addresses may be given, separated by commas, each of which may have a scheme, a user and a password.
+    pub takes_many: bool,
     /// The only option that is accepted after a `?`. Others may be passwords, and would be ignored.
     pub option: Option<&'static str>,
     /// Checks what comes after user and password, given the scheme.
@@ -45,7 +47,7 @@ impl UrlForm {
         let shown = |why| if text.contains("://") { why } else { format!("{why}: '{text}'") };
         check_authority(authority).map_err(shown)?;
         (self.check)(scheme, host_and_path)?;
-        Ok(ServerUrl(text.to_owned()))
+        Ok(ServerUrl { text: text.to_owned(), schemes: if self.takes_many { self.schemes } else { &[] } })
     }
 
     fn check_options(&self, host_and_path: &str) -> Result<(), String> {
@@ -64,7 +66,11 @@ impl UrlForm {
 
 /// The address of a broker. `Debug` and `Display` hide the password.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ServerUrl(String);
+pub struct ServerUrl {
+    text: String,
+    /// The schemes with which a further address may begin.
+    schemes: &'static [&'static str],
+}
 
 impl ServerUrl {
     /// The user, if the address has no password: for NATS that is a token, unless the password is elsewhere.
@@ -104,20 +110,34 @@ impl ServerUrl {
 
     /// The part before the last '@'.
     fn login(&self) -> Option<&str> {
-        let (_, rest) = self.0.split_once("://")?;
+        let (_, rest) = self.text.split_once("://")?;
         rest.rsplit_once('@').map(|(login, _)| login)
     }
 
     fn with_login(&self, login: &str, scheme: &str) -> Self {
-        let (scheme, rest) = self.0.split_once("://").unwrap_or((scheme, &self.0));
+        let (scheme, rest) = self.text.split_once("://").unwrap_or((scheme, &self.text));
         let hosts = rest.rsplit_once('@').map_or(rest, |(_, hosts)| hosts);
-        Self(format!("{scheme}://{login}@{hosts}"))
+        Self { text: format!("{scheme}://{login}@{hosts}"), schemes: self.schemes }
     }
 
     /// The whole address with the password, only for the client library.
     #[must_use]
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    /// The addresses. Only a comma before a scheme separates them: passwords may contain commas.
+    fn addresses(&self) -> Vec<&str> {
+        let begins = |rest: &str| {
+            self.schemes.iter().any(|scheme| rest.strip_prefix(scheme).is_some_and(|rest| rest.starts_with("://")))
+        };
+        let (mut addresses, mut from) = (Vec::new(), 0);
+        for (comma, _) in self.text.match_indices(',').filter(|(comma, _)| begins(&self.text[comma + 1..])) {
+            addresses.push(&self.text[from..comma]);
+            from = comma + 1;
+        }
+        addresses.push(&self.text[from..]);
+        addresses
     }
 }
 
@@ -144,14 +164,34 @@ pub fn check_authority(authority: &str) -> Result<(), String> {
 
 impl fmt::Display for ServerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((scheme, rest)) = self.0.split_once("://") else { return f.write_str(&self.0) };
-        let Some((userinfo, host)) = rest.rsplit_once('@') else { return f.write_str(&self.0) };
-        match userinfo.split_once(':') {
-            // With a ',' this is the first of several addresses: hide more rather than less.
-            Some((user, _)) if !userinfo.contains(',') => write!(f, "{scheme}://{user}:***@{host}"),
-            // A lone word before the '@' is a token.
-            _ => write!(f, "{scheme}://***@{host}"),
+        let addresses = self.addresses();
+        if let [one] = *addresses {
+            return f.write_str(&shown(one));
         }
+        let shown: Vec<_> = addresses.into_iter().map(shown_of_many).collect();
+        f.write_str(&shown.join(","))
+    }
+}
+
+/// An address without its password.
+fn shown(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return address.to_owned() };
+    let Some((userinfo, host)) = rest.rsplit_once('@') else { return address.to_owned() };
+    match userinfo.split_once(':') {
+        // With a ',' this is the first of several addresses: hide more rather than less.
+        Some((user, _)) if !userinfo.contains(',') => format!("{scheme}://{user}:***@{host}"),
+        // A lone word before the '@' is a token.
+        _ => format!("{scheme}://***@{host}"),
+    }
+}
+
+/// The same for one of several addresses. Without an '@' it may be a part of a password, unless it has hosts only.
+fn shown_of_many(address: &str) -> String {
+    let Some((scheme, rest)) = address.split_once("://") else { return "***".to_owned() };
+    match rest.rsplit_once('@') {
+        Some((_, host)) => format!("{scheme}://***@{host}"),
+        None if rest.split(',').all(|host| check_authority(host).is_ok()) => address.to_owned(),
+        None => format!("{scheme}://***"),
     }
 }
 

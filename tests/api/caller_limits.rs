@@ -129,6 +129,9 @@ async fn a_command_of_a_stream_that_waits_too_long_for_its_caller_is_refused() {
         Some(Outcome::Error(error)) => assert!(error.message.contains("commands_in_flight 1"), "{}", error.message),
         other => panic!("{other:?}"),
     }
+    let metrics = Reply::of(guarded.rest(Caller::Known(Role::Operator), Method::GET, "/metrics")).await.text;
+    let audited = "ordersystem_audit_total{action=\"stream\",outcome=\"refused\"} 1";
+    assert!(metrics.contains(audited), "{metrics}");
     store.appends.set(Mode::Works);
     let reply = soon("a reply", replies.message()).await.expect("no error").expect("not the end");
     assert!(matches!(reply.outcome, Some(Outcome::Success(_))), "{reply:?}");

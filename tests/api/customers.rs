@@ -296,6 +296,7 @@ async fn many_commands_on_one_call_are_those_of_its_caller() {
         ("for another", Command::CreateOrder(new_order("alice"))),
         ("own", Command::PayOrder(pay(&own))),
         ("ship", Command::ShipOrder(ship(&own))),
+        ("wrong", Command::ShipOrder(ship("x"))),
     ];
     let requests =
         commands.map(|(id, command)| ExecuteCommandsRequest { correlation_id: id.to_owned(), command: Some(command) });
@@ -316,6 +317,7 @@ async fn many_commands_on_one_call_are_those_of_its_caller() {
     assert_eq!(code_and_reason(&take("for another").expect_err("refused")).1, "CUSTOMER_NOT_ALLOWED");
     take("own").expect("its own");
     assert_eq!(code_and_reason(&take("ship").expect_err("refused")).1, "ROLE_MISSING");
+    assert_eq!(code_and_reason(&take("wrong").expect_err("refused")).1, "ROLE_MISSING", "as in a call of its own");
 }
 
 #[tokio::test]

@@ -37,6 +37,7 @@ mod queries;
 mod random_bytes;
 mod rebuild;
 mod recovery;
+mod rescoped;
 mod rest;
 mod rest_conventions;
 mod rest_document;

@@ -7,8 +7,43 @@ use tonic::Code;
 
 use crate::{
     faulty::{FaultyStore, Mode},
-    support::{TestServer, assert_retry_info, code_and_reason, soon},
+    support::{TestServer, assert_retry_info, code_and_reason, soon, until},
 };
+
+/// The number of audited actions of operators with this outcome.
+async fn audited(server: &TestServer, outcome: &str) -> u64 {
+    let metrics = reqwest::get(server.url("/metrics")).await.expect("answers").text().await.expect("text");
+    let name = format!("ordersystem_audit_total{{action=\"admin\",outcome=\"{outcome}\"}} ");
+    let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
+    line.expect("the metric").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn a_rebuild_is_audited_with_its_outcome() {
+    let (backends, store) = FaultyStore::backends();
+    let server = TestServer::start_on(&[], backends, std::sync::Arc::new(ordersystem::ports::clock::SystemClock)).await;
+    server.place_order("c").await;
+    let mut admin = server.admin().await;
+    let mut rebuild = async || admin.rebuild_projections(RebuildProjectionsRequest {}).await.unwrap().into_inner();
+    store.log.set(Mode::Corrupt);
+    let mut news = rebuild().await;
+    while soon("news", news.message()).await.is_ok_and(|news| news.is_some()) {}
+    let outcomes = async || {
+        let [done, failed, cancelled] = ["done", "failed", "cancelled"].map(|outcome| audited(&server, outcome));
+        (done.await, failed.await, cancelled.await)
+    };
+    assert_eq!(outcomes().await, (0, 1, 0));
+    store.log.set(Mode::Hangs);
+    let mut news = rebuild().await;
+    assert!(soon("news", news.message()).await.expect("no error").is_some());
+    assert_eq!(outcomes().await, (0, 1, 0), "it is not at its end");
+    drop(news);
+    until("its client has left", async || outcomes().await == (0, 1, 1)).await;
+    let mut news = rebuild().await;
+    store.log.set(Mode::Works);
+    while soon("news", news.message()).await.expect("no error").is_some() {}
+    assert_eq!(outcomes().await, (1, 1, 1));
+}
 
 async fn rebuild_from_outside(server: &TestServer, more: &[&str]) -> (Option<i32>, String, String) {
     let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_ordersystem"));

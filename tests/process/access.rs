@@ -111,8 +111,8 @@ async fn a_key_that_the_file_would_refuse_is_not_created() {
     fails(&new(&["a"]).await, "--role");
     fails(&new(&["a", "--role", "boss"]).await, "reader");
     fails(&new(&["", "--role", "reader"]).await, "must not be empty");
-    fails(&new(&["a", "--role", "customer"]).await, "no customer id");
-    fails(&new(&["a", "--role", "reader", "--customer", "c"]).await, "without the role customer");
+    fails(&new(&["a", "--role", "customer"]).await, "no customer id: add --customer ID");
+    fails(&new(&["a", "--role", "reader", "--customer", "c"]).await, "without the role customer: add --role customer");
     fails(&new(&["a", "--role", "reader", "--expires", "tomorrow"]).await, "--expires");
 }
 
@@ -226,6 +226,31 @@ async fn refused_calls_and_actions_of_operators_are_audited_and_nothing_else() {
     ] {
         assert!(metrics.contains(&format!("ordersystem_audit_total{{{line}")), "{line}: {metrics}");
     }
+}
+
+#[tokio::test]
+async fn a_flood_of_one_caller_does_not_fill_the_audit() {
+    let folder = tempfile::tempdir().unwrap();
+    let operator = add_key(folder.path(), "ops", &["--role", "operator"]).await;
+    let app = add_key(folder.path(), "app", &["--role", "reader"]).await;
+    let limits = "[limits.name.app]\nrate = 1\nburst = 1\n";
+    let path = identities(folder.path());
+    fs::write(&path, fs::read_to_string(&path).unwrap() + limits).unwrap();
+    let node = node_with(&folder, &[]).await;
+    let mut refused = 0;
+    for _ in 0..100 {
+        refused += u32::from(get(&node, "/stats", Some(&app)).await.0 == 429);
+    }
+    assert!(refused > 50, "{refused}");
+    // The log is read by another task, and its lines arrive in order.
+    get(&node, "/metrics", None).await;
+    let metrics = get(&node, "/metrics", Some(&operator)).await.1;
+    let counted = format!("ordersystem_audit_total{{action=\"read\",outcome=\"refused\"}} {}", refused + 1);
+    assert!(metrics.contains(&counted), "{counted}: {metrics}");
+    until("the log has arrived", async || node.said().iter().any(|line| line.contains("CREDENTIALS_MISSING"))).await;
+    let lines: Vec<_> = node.said().into_iter().filter(|line| line.contains("CALLER_LIMIT")).collect();
+    let [line] = lines.as_slice() else { panic!("{lines:?}") };
+    assert!(line.contains("who=\"app\"") && line.contains("limit=\"rate\" scope=\"name:app\""), "{line}");
 }
 
 #[tokio::test]

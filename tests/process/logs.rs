@@ -81,6 +81,35 @@ async fn a_wrong_filter_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn an_operator_cannot_act_unseen_by_silencing_the_log() {
+    let node = Process::start(&[]).await;
+    node.until_ready().await;
+    let address = node.address.to_string();
+    let audited =
+        |path: &str| node.said().iter().filter(|line| line.contains(" audit: ") && line.contains(path)).count();
+    for (index, filter) in ["off", "error", "warn,[{who}]=off"].into_iter().enumerate() {
+        set_level(&node, filter).await;
+        run(&["projections", "rebuild", "--address", &address]).await;
+        until("both are audited", async || {
+            audited("/SetLogLevel") == index + 1 && audited("/RebuildProjections") == index + 1
+        })
+        .await;
+    }
+    assert!(!node.said().iter().any(|line| line.contains("an operator has set the log filter")), "the rest is silent");
+    let refused = run(&["log-level", "info,audit=off", "--address", &address]).await;
+    assert_eq!(refused.code, Some(1), "{refused:?}");
+    assert!(refused.stderr.contains("the audit of a running node cannot be silenced"), "{refused:?}");
+    assert_eq!(run(&["log-level", "--address", &address]).await.stdout, "warn,[{who}]=off (configured: info)\n");
+    let silent = Process::start(&["--log-level", "info,audit=off"]).await;
+    silent.until_ready().await;
+    for filter in ["info,audit=off,h2=warn", "debug,audit=off"] {
+        set_level(&silent, filter).await;
+        line_with(&silent, &["an operator has set the log filter", filter]).await;
+    }
+    assert!(!silent.said().iter().any(|line| line.contains(" audit: ")), "as configured");
+}
+
+#[tokio::test]
 async fn on_sighup_the_node_reads_its_configuration_again() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("node.toml");

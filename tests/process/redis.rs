@@ -44,6 +44,7 @@ async fn a_password_refused_by_redis_is_explained() {
         assert_eq!(outcome.code, Some(1), "{outcome:?}");
         assert!(outcome.stderr.contains("it rejects the user name or the password"), "{outcome:?}");
         assert!(outcome.stderr.contains("redis://user:password@host:port"), "{outcome:?}");
+        assert!(outcome.stderr.contains("--redis-password-file"), "{outcome:?}");
     }
 }
 
@@ -112,8 +113,9 @@ async fn a_missing_password_with_sentinels_fails_the_start() {
     }
     let locked = RedisServer::start_sentinel(&format!("{monitor}\nrequirepass another"));
     let at = format!("the Sentinel at 127.0.0.1:{} requires a password", locked.port);
-    is_refused(&["--persistence", "redis", "--redis", &address(":s3cret@", &locked)], &[&at]).await;
-    is_refused(&["--persistence", "redis", "--redis", &address("", &locked)], &[&at]).await;
+    let words = [&*at, "--redis-password-file"];
+    is_refused(&["--persistence", "redis", "--redis", &address(":s3cret@", &locked)], &words).await;
+    is_refused(&["--persistence", "redis", "--redis", &address("", &locked)], &words).await;
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use super::{
     violations::Violations,
 };
 use crate::{
-    application::Scope,
+    application::{AppError, Scope},
     domain::{
         ids::OrderId,
         money::{Money, MoneyError},
@@ -47,6 +47,15 @@ impl CommandKind {
             Self::CreateOrder | Self::PayOrder | Self::CancelOrder => Roles::of(&[Role::Writer, Role::Customer]),
             Self::ShipOrder | Self::DeliverOrder => Roles::of(&[Role::Writer]),
         }
+    }
+
+    /// Checks that `caller` has one of the roles.
+    ///
+    /// # Errors
+    /// [`AppError::RoleMissing`].
+    pub fn check_roles(self, caller: &Principal) -> Result<(), AppError> {
+        let (needed, own) = (self.roles(), caller.roles());
+        if own.has_any(needed) { Ok(()) } else { Err(AppError::RoleMissing { needed, own }) }
     }
 }
 
@@ -141,6 +150,20 @@ pub struct CommandDraft<'a> {
     pub target: Target<Option<&'a str>>,
     /// The action.
     pub action: ActionDraft<'a>,
+}
+
+impl CommandDraft<'_> {
+    /// The kind of the command.
+    #[must_use]
+    pub const fn kind(&self) -> CommandKind {
+        match self.action {
+            ActionDraft::Create(_) => CommandKind::CreateOrder,
+            ActionDraft::Pay { .. } => CommandKind::PayOrder,
+            ActionDraft::Ship { .. } => CommandKind::ShipOrder,
+            ActionDraft::Deliver => CommandKind::DeliverOrder,
+            ActionDraft::Cancel { .. } => CommandKind::CancelOrder,
+        }
+    }
 }
 
 /// The common fields of every command.

@@ -17,7 +17,8 @@ const TOKEN_FILE: &str = "nats-token-file";
 pub(super) const SECRETS: &[&str] = &[PASSWORD_FILE, TOKEN_FILE];
 
 /// The form of an address.
-pub(super) const FORM: UrlForm = UrlForm { schemes: &["nats", "tls"], option: None, check: |_, _| Ok(()) };
+pub(super) const FORM: UrlForm =
+    UrlForm { schemes: &["nats", "tls"], takes_many: true, option: None, check: |_, _| Ok(()) };
 
 pub(super) const SETTINGS: &[Setting] = &[
     Setting::new(

@@ -119,8 +119,8 @@ impl Sentinel {
 fn unanswered(at: &str, error: &RedisError, words: &str) -> Unknown {
     if is_login_refused(error) {
         let why = format!(
-            "the Sentinel at {at} requires a password, and the address has none, or the Sentinel rejects the user and password of the \
-             address, which are used for the Sentinels as well ({error})"
+            "the Sentinel at {at} requires a password, and none is given by --redis-password-file or in the address, or the Sentinel rejects \
+             the given user and password, which are used for the Sentinels as well ({error})"
         );
         return Unknown { why, is_final: true };
     }

@@ -17,6 +17,7 @@ pub(super) const SECRETS: &[&str] = &[PASSWORD_FILE];
 /// The form of an address.
 pub(super) const FORM: UrlForm = UrlForm {
     schemes: &["redis", "rediss", "redis+sentinel", "rediss+sentinel"],
+    takes_many: false,
     option: Some("protocol"),
     check: check_address,
 };

@@ -160,7 +160,8 @@ impl Shared {
         let text = error.to_string();
         if is_login_refused(error) {
             return format!(
-                "it rejects the user name or the password, or requires them: give valid ones, as in redis://user:password@host:port ({text})"
+                "it rejects the user name or the password, or requires them: give valid ones, the password by --redis-password-file, or both \
+                 as in redis://user:password@host:port ({text})"
             );
         }
         match error.code() {

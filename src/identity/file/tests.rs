@@ -1,6 +1,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::identity::api_keys::NewKey;
 use std::num::NonZeroU32;
 
 const HASH: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
@@ -69,7 +70,7 @@ fn a_mistake_is_named_with_its_line() {
         (key("roles = [\"writr\"]"), "line 4: unknown variant `writr`"),
         (key("roles = []"), "line 4: roles must name at least one role"),
         (key("roles = [\"reader\"]\nrole = 1"), "unknown field `role`"),
-        (key("roles = [\"customer\"]"), "has the role customer and no customer id"),
+        (key("roles = [\"customer\"]"), "has the role customer and no customer id: add customer = \"ID\""),
         (key("roles = [\"reader\"]\ncustomer = \"c\""), "has a customer id without the role customer"),
         (key("roles = [\"reader\"]\nexpires = \"soon\""), "line 5"),
         (
@@ -100,6 +101,7 @@ fn a_mistake_is_named_with_its_line() {
         (format!("{jwt}algorithms = [\"ES256\"]\nleeway_seconds = 301"), "line 6: leeway_seconds must be at most 300"),
         (format!("{jwt}algorithms = [\"ES256\"]\nmax_lifetime_seconds = 0"), "line 6"),
         ("[jwt]\njwks = \"k\"\n".to_owned(), "missing field `issuer`"),
+        (format!("{}algorithms = [\"ES256\"]", jwt.replace("\"i\"", "\"\"")), "line 3: issuer must not be empty"),
         ("[[certificates]]\nname = \"a\"\nroles = [\"reader\"]\n".to_owned(), "needs either subject or san"),
         (format!("{}\n[limits.role.boss]\nrate = 1", key("roles = [\"reader\"]")), "unknown variant `boss`"),
         (format!("{}\n[limits.name.a]\nburst = 1", key("roles = [\"reader\"]")), "burst needs rate"),
@@ -110,6 +112,37 @@ fn a_mistake_is_named_with_its_line() {
         let why = IdentityFile::parse(&text).unwrap_err();
         assert!(why.contains(said), "{text}\n=> {why}");
         assert!(!why.contains('\n'), "one line: {why}");
+    }
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_repeated() {
+    let secret = NewKey::draw().unwrap();
+    let secret = secret.as_str();
+    let jwt = "[jwt]\njwks = \"k\"\nissuer = \"i\"\naudience = \"a\"\n";
+    for (text, said) in [
+        (key(&format!("roles = [\"{secret}\"]")), "line 4: "),
+        (key(&format!("roles = \"{secret}\"")), "line 4: "),
+        (key(&format!("roles = [\"reader\"]\nexpires = \"{secret}\"")), "line 5: "),
+        (key(&format!("roles = [\"reader\"]\nexpires = {secret}")), "line 5: "),
+        (key(&format!("roles = [\"reader\"]\n{secret} = 1")), "line 5: unknown field `***`"),
+        (key(&format!("roles = [\"reader\"]\n{secret}")), "line 5: "),
+        (key("roles = [\"reader\"]").replace(HASH, secret), "line 3: sha256 must be the hash of a key"),
+        (key("").replace("billing", &format!("{secret}\u{200B}")), "line 2: the name must not contain"),
+        (format!("[[api_keys]]\nname = \"{secret}\"\nroles = [\"customer\"]\nsha256 = \"{HASH}\"\n"), "no customer id"),
+        (format!("{jwt}algorithms = [\"{secret}\"]"), "line 5: "),
+        (format!("{jwt}algorithms = [\"ES256\"]\nleeway_seconds = \"{secret}\""), "line 6: "),
+        (
+            format!("[[certificates]]\nsubject = \"{secret}\"\nname = \"a\"\nroles = [\"reader\"]\n"),
+            "'***' is not a subject",
+        ),
+        (format!("[[certificates]]\nsan = \"{secret}\"\nname = \"a\"\nroles = [\"reader\"]\n"), "'***' is not a name"),
+        (format!("{}[limits.role.{secret}]\nrate = 1\n", key("roles = [\"reader\"]\n")), "unknown variant `***`"),
+        (of_customers(&["b", secret], ""), "'shop' is the customer b and the customer ***"),
+    ] {
+        let why = IdentityFile::parse(&text).unwrap_err();
+        assert!(why.contains(said), "{text}\n=> {why}");
+        assert!(!why.contains(secret) && !why.contains(&secret[secret.len() - 30..]), "{why}");
     }
 }
 

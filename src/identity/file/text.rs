@@ -83,6 +83,11 @@ pub(super) fn leeway<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error
     Ok(seconds)
 }
 
+pub(super) fn issuer<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
+    let issuer = String::deserialize(from)?;
+    if issuer.is_empty() { Err(D::Error::custom("issuer must not be empty")) } else { Ok(issuer) }
+}
+
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {

@@ -51,7 +51,7 @@ pub struct Admitted {
     command: Option<Permit>,
     stream: Option<Permit>,
     rate: Option<RateLeft>,
-    /// The caller, for an audited call.
+    /// The operator, for an action that is audited.
     who: Option<Who>,
     /// The audit of refusals by the application, for a call that it may refuse to this caller.
     trail: Option<Trail>,
@@ -75,11 +75,11 @@ impl Access {
         let Called::Rule(rule) = called else {
             let who = Who::of(request.extensions(), None);
             let error = not_served(called, is_grpc);
-            self.audit.record(&who, None, Outcome::Refused(error.reason));
+            self.audit.record(&who, None, Outcome::Refused((&error).into()));
             return Err(error);
         };
         // Created before the header is removed, and visible to a handler only if the call is admitted.
-        let standing = (rule.kind == Kind::Stream).then(|| Standing::of(self, rule, request));
+        let standing = rule.stays_open().then(|| Standing::of(self, rule, request));
         let caller = self.caller(request);
         let mut outcome = self.authorize(rule, caller.as_ref(), request);
         let principal = caller.as_ref().ok().and_then(Option::as_ref).map(|caller| &*caller.principal);
@@ -89,12 +89,12 @@ impl Access {
         if let (Some(standing), Ok(admitted)) = (standing, &mut outcome) {
             let standing = Arc::new(standing.by(request, principal));
             // A call with commands checks each command against it, and ends only after its replies.
-            let ends_itself = !is_grpc || rule.path.contains(".OrderCommandService/");
+            let ends_itself = !is_grpc || rule.has_commands();
             admitted.standing = (!ends_itself).then(|| Arc::clone(&standing));
             request.extensions_mut().insert(standing);
         }
         outcome.inspect_err(|error| {
-            self.audit.record(&Who::of(request.extensions(), principal), Some(rule), Outcome::Refused(error.reason));
+            self.audit.record(&Who::of(request.extensions(), principal), Some(rule), Outcome::Refused(error.into()));
         })
     }
 
@@ -213,13 +213,13 @@ fn has_role(rule: &Rule, caller: &Verified) -> Result<(), ApiError> {
 }
 
 impl Admitted {
-    /// An action of an operator, audited when it ends.
+    /// An action of an operator, whose outcome is audited.
     #[must_use]
     pub const fn audited(rule: &'static Rule, who: Who) -> Self {
         Self { rule, command: None, stream: None, rate: None, who: Some(who), trail: None, standing: None }
     }
 
-    /// Whether nothing has to be done at the end of the call.
+    /// Whether nothing has to be done for the reply.
     #[must_use]
     pub const fn is_plain(&self) -> bool {
         self.command.is_none()
@@ -230,22 +230,21 @@ impl Admitted {
             && self.standing.is_none()
     }
 
-    /// Ends the call with `response`: reports the rate to REST clients, and audits an action of an operator, or a refusal by the application. A
-    /// stream occupies its permit until the end of its body.
-    pub fn finish<B>(self, audit: &Audit, is_grpc: bool, mut response: Response<B>) -> Response<HeldBody<B>> {
-        let Self { rule, command, stream, rate, who, trail, standing } = self;
+    /// The rule of an action of an operator, and the operator, for the audit of its outcome.
+    pub fn take_audited(&mut self) -> Option<(&'static Rule, Who)> {
+        self.who.take().map(|who| (self.rule, who))
+    }
+
+    /// Begins the reply with `response`: reports the rate to REST clients, and audits a refusal by the application. A stream occupies its permit
+    /// until the end of its body.
+    pub fn finish<B>(self, is_grpc: bool, mut response: Response<B>) -> Response<HeldBody<B>> {
+        let Self { rule: _, command, stream, rate, who: _, trail, standing } = self;
         drop(command);
         if let Some(trail) = trail {
             trail.answered(&response);
         }
         if let Some(rate) = rate.filter(|_| !is_grpc) {
             add_rate(response.headers_mut(), &rate);
-        }
-        if let Some(who) = who {
-            let status = tonic::Status::from_header_map(response.headers());
-            let is_good =
-                status.is_none_or(|status| status.code() == tonic::Code::Ok) && response.status().is_success();
-            audit.record(&who, Some(rule), if is_good { Outcome::Done } else { Outcome::Failed });
         }
         response.map(|inner| HeldBody::new(inner, stream, standing))
     }
@@ -287,7 +286,7 @@ mod tests {
         let hash = key.hash().to_hex();
         let entry = format!("[[api_keys]]\nname = \"a\"\nroles = [\"writer\", \"operator\"]\nsha256 = \"{hash}\"\n");
         std::fs::write(&path, entry).unwrap();
-        let access = Access::new(Authenticator::open(&path).unwrap(), Arc::new(Audit::new()));
+        let access = Access::new(Authenticator::open(&path, false).unwrap(), Arc::new(Audit::new()));
         let admit = |path: &str, method: &str, is_grpc| {
             let bearer = format!("Bearer {}", key.as_str());
             let request = Request::builder().method(method).uri(path).header("authorization", bearer);

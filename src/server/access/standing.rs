@@ -10,6 +10,7 @@ use http::{Extensions, HeaderValue, Request, header};
 
 use super::{Access, audit::Who, certificate, has_role, rejected, table::Rule, trail::Trail};
 use crate::{
+    application::Scope,
     identity::{Accepted, Principal, Rejection, Verified, certificates::PeerCertificate},
     server::{
         error::{ApiError, Reason},
@@ -22,7 +23,7 @@ const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
 /// The retry delay of a call that has ended with its credentials: the client may have renewed them. If not, it is refused permanently then.
 const REOPEN_AFTER: Duration = Duration::from_millis(100);
 
-/// The credentials of an open call, to be verified again later: they may be withdrawn or expire, and their roles may change.
+/// The credentials of an open call, to be verified again later: they may be withdrawn or expire, and their roles and their customer may change.
 #[derive(Debug)]
 pub struct Standing {
     access: Access,
@@ -31,6 +32,8 @@ pub struct Standing {
     authorization: Option<HeaderValue>,
     /// `None` if the header identifies the caller.
     certificate: Option<PeerCertificate>,
+    /// The orders that the call shows, which are fixed when it is opened; `None` if it is not about orders, or has a scope for each of its commands.
+    scope: Option<Scope>,
     /// Caches the caller for a call that verifies it repeatedly.
     last: LastCaller,
 }
@@ -45,13 +48,14 @@ impl Standing {
         }
         let certificate = certificate(request).filter(|_| authorization.is_none()).cloned();
         let trail = Trail::new(Arc::clone(&access.audit), rule, Who::of(request.extensions(), None));
-        Self { access: access.clone(), trail, authorization, certificate, last: LastCaller::default() }
+        Self { access: access.clone(), trail, authorization, certificate, scope: None, last: LastCaller::default() }
     }
 
-    /// The standing with the certificate of `request`, a call by `caller`.
+    /// The standing of `caller`, who was verified for `request`.
     pub(super) fn by(mut self, request: &Request<Body>, caller: Option<&Principal>) -> Self {
-        let who = Who::of(request.extensions(), caller);
-        self.trail = Trail::new(Arc::clone(&self.access.audit), self.trail.rule(), who);
+        let (rule, who) = (self.trail.rule(), Who::of(request.extensions(), caller));
+        self.trail = Trail::new(Arc::clone(&self.access.audit), rule, who);
+        self.scope = caller.and_then(|caller| rule.scope_of_stream(caller));
         self
     }
 
@@ -61,7 +65,7 @@ impl Standing {
         extensions.get::<Arc<Self>>().cloned()
     }
 
-    /// Verifies the caller again, and checks it against the rule of its call; a refusal is audited.
+    /// Verifies the caller again, and checks it against the rule and the scope of its call; a refusal is audited.
     ///
     /// # Errors
     /// `CREDENTIALS_INVALID`, `CREDENTIALS_EXPIRED`, `ROLE_MISSING`.
@@ -69,8 +73,9 @@ impl Standing {
         self.verify().map(|accepted| accepted.caller)
     }
 
-    /// Waits until the caller may no longer make the call: its credentials have been withdrawn or have expired, or it has lost the role. The returned
-    /// error has been audited, and ends the call. A client with renewed credentials may open it again.
+    /// Waits until the caller may no longer make the call: its credentials have been withdrawn or have expired, it has lost the role, or it may see
+    /// other orders than those that the call shows. The returned error has been audited, and ends the call. A client with renewed credentials, or for
+    /// which only the orders have changed, may open it again.
     pub async fn lost(&self) -> ApiError {
         // Subscribed before the caller is verified, so that no change is missed.
         let mut changes = self.access.authenticator.changes();
@@ -100,13 +105,24 @@ impl Standing {
         const WITHDRAWN: Rejection = Rejection::Invalid("the client certificate is no longer that of a caller");
         let verified = self.access.verify(self.authorization.as_ref(), self.certificate.as_ref(), &self.last);
         let caller = verified.and_then(|caller| caller.ok_or(WITHDRAWN)).map_err(|rejection| rejected(&rejection));
-        let outcome = caller.and_then(|accepted| has_role(self.trail.rule(), &accepted.caller).map(|()| accepted));
-        outcome.inspect_err(|error| self.trail.record(error.reason))
+        let outcome = caller.and_then(|accepted| self.check(&accepted.caller).map(|()| accepted));
+        outcome.inspect_err(|error| self.trail.record(error.into()))
     }
 
-    /// Audits that the application has refused a part of the call for `reason`, if that concerns the caller.
-    pub fn refused(&self, reason: Reason) {
-        self.trail.refused(reason);
+    fn check(&self, caller: &Verified) -> Result<(), ApiError> {
+        const OTHER_ORDERS: &str =
+            "the caller may see other orders now than when this stream was opened: open it again to follow those";
+        let rule = self.trail.rule();
+        has_role(rule, caller)?;
+        if self.scope.is_some() && self.scope != rule.scope_of_stream(&caller.principal) {
+            return Err(ApiError::new(Reason::CredentialsInvalid, OTHER_ORDERS));
+        }
+        Ok(())
+    }
+
+    /// Audits that a part of the call was refused with `error`, if that concerns the caller.
+    pub fn refused(&self, error: &ApiError) {
+        self.trail.refused(error.into());
     }
 }
 

@@ -8,8 +8,8 @@ use http::Method;
 use strum::VariantArray as _;
 
 use crate::{
-    application::{admission::Class, requests::CommandKind},
-    identity::{Role, Roles},
+    application::{Scope, admission::Class, requests::CommandKind},
+    identity::{Principal, Role, Roles},
 };
 
 /// The callers that are allowed.
@@ -72,6 +72,32 @@ pub struct Rule {
     pub number: usize,
 }
 
+impl Rule {
+    /// Whether a call may stay open, so that its caller has to be verified again while it is.
+    #[must_use]
+    pub fn stays_open(&self) -> bool {
+        self.kind == Kind::Stream || self.path == REBUILD
+    }
+
+    /// Whether each message of a call is a command, which is checked like a call of its own.
+    #[must_use]
+    pub fn has_commands(&self) -> bool {
+        self.path == EXECUTE
+    }
+
+    /// The orders that a stream shows to `caller` from its opening to its end; `None` if it is not about orders, or has commands.
+    #[must_use]
+    pub fn scope_of_stream(&self, caller: &Principal) -> Option<Scope> {
+        let Policy::OneOf(roles) = self.policy else { return None };
+        if self.kind != Kind::Stream || self.has_commands() || !roles.has(Role::Customer) {
+            return None;
+        }
+        // The other role is for the orders of all customers.
+        let for_all = roles.iter().find(|role| *role != Role::Customer)?;
+        Some(Scope::of(caller, for_all))
+    }
+}
+
 const READS: Policy = Policy::OneOf(Roles::of(&[Role::Reader, Role::Customer]));
 const WRITES: Policy = Policy::OneOf(Roles::of(&[Role::Writer, Role::Customer]));
 const FOLLOWS: Policy = Policy::OneOf(Roles::of(&[Role::Events, Role::Customer]));
@@ -88,10 +114,14 @@ const fn get(path: &'static str, policy: Policy, kind: Kind) -> Rule {
 
 /// The service of the commands.
 const COMMANDS: &str = "/catga.orders.v1.OrderCommandService/";
+/// The method with a stream of commands.
+const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
+/// The action of operators that reports its progress in a stream.
+const REBUILD: &str = "/catga.system.v1.AdminService/RebuildProjections";
 
 /// The gRPC methods without the single commands.
 const OTHER_METHODS: &[Rule] = &[
-    rpc("/catga.orders.v1.OrderCommandService/ExecuteCommands", WRITES, Kind::Stream),
+    rpc(EXECUTE, WRITES, Kind::Stream),
     rpc("/catga.orders.v1.OrderQueryService/GetOrder", READS, Kind::Read),
     rpc("/catga.orders.v1.OrderQueryService/ListOrders", READS, Kind::Read),
     rpc("/catga.orders.v1.OrderQueryService/BatchGetOrders", READS, Kind::Read),
@@ -109,7 +139,7 @@ const OTHER_METHODS: &[Rule] = &[
     rpc("/catga.system.v1.AdminService/ListDeadLetters", OPERATES, Kind::Admin),
     rpc("/catga.system.v1.AdminService/ReplayDeadLetters", OPERATES, Kind::Admin),
     rpc("/catga.system.v1.AdminService/DiscardDeadLetters", OPERATES, Kind::Admin),
-    rpc("/catga.system.v1.AdminService/RebuildProjections", OPERATES, Kind::Admin),
+    rpc(REBUILD, OPERATES, Kind::Admin),
     rpc("/catga.system.v1.AdminService/GetConfiguration", OPERATES, Kind::Admin),
     rpc("/catga.system.v1.AdminService/GetLogLevel", OPERATES, Kind::Admin),
     rpc("/catga.system.v1.AdminService/SetLogLevel", OPERATES, Kind::Admin),

@@ -7,13 +7,14 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 use super::{
-    audit::{Audit, Outcome, Who},
+    audit::{Audit, Outcome, Refusal, Who},
     table::Rule,
 };
 use crate::server::error::Reason;
 
-/// The refusals that concern the permissions of the caller.
-const REASONS: [Reason; 3] = [Reason::RoleMissing, Reason::CustomerNotAllowed, Reason::ActorNotAllowed];
+/// The refusals that concern the permissions or the limits of the caller.
+const REASONS: [Reason; 4] =
+    [Reason::RoleMissing, Reason::CustomerNotAllowed, Reason::ActorNotAllowed, Reason::CallerLimit];
 
 /// Records the refusals of one call, or of the single commands of a stream.
 #[derive(Debug)]
@@ -36,14 +37,14 @@ impl Trail {
     }
 
     /// Records a refusal.
-    pub fn record(&self, reason: Reason) {
-        self.audit.record(&self.who, Some(self.rule), Outcome::Refused(reason));
+    pub fn record(&self, refusal: Refusal<'_>) {
+        self.audit.record(&self.who, Some(self.rule), Outcome::Refused(refusal));
     }
 
-    /// Records a refusal for `reason`, if that concerns the caller.
-    pub fn refused(&self, reason: Reason) {
-        if REASONS.contains(&reason) {
-            self.record(reason);
+    /// Records a refusal, if it concerns the caller.
+    pub fn refused(&self, refusal: Refusal<'_>) {
+        if REASONS.contains(&refusal.reason) {
+            self.record(refusal);
         }
     }
 
@@ -51,7 +52,7 @@ impl Trail {
     pub fn answered<B>(&self, response: &Response<B>) {
         let over_rest = response.extensions().get::<Reason>().copied();
         if let Some(reason) = over_rest.or_else(|| over_grpc(response)) {
-            self.refused(reason);
+            self.refused(reason.into());
         }
     }
 }

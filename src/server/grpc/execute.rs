@@ -222,10 +222,8 @@ impl Execution {
         let correlation_id = command::correlation_id(request);
         let standing = self.standing.clone();
         let (request, limits, standing) = match standing.as_deref().map(Standing::reauthorize).transpose() {
-            Ok(None) => (command::parse(request, &self.caller).map_err(ApiError::from), None, None),
-            Ok(Some(caller)) => {
-                (command::parse(request, &caller.principal).map_err(ApiError::from), caller.limits.clone(), standing)
-            }
+            Ok(None) => (command::parse(request, &self.caller), None, None),
+            Ok(Some(caller)) => (command::parse(request, &caller.principal), caller.limits.clone(), standing),
             Err(refused) => (Err(refused), None, None),
         };
         let accepted = Accepted {

@@ -10,22 +10,24 @@ use std::{
 };
 
 use axum::body::Body;
-use http::{Method, Request, Response};
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
 use super::{
     refusal,
-    reply::{ReplyBody, Replying},
+    reply::{ReplyBody, ReplyCode, Replying},
 };
 use crate::server::{
     access::{
         self, Access, Admitted, HeldBody,
         audit::{Audit, Outcome, Who},
-        table::Called,
+        table::{Called, Rule},
     },
     call::{Call, Protocol},
     error::ApiError,
+    observed::{Observed, Observer, Observing},
     operators::{self, Operators},
 };
 
@@ -76,7 +78,7 @@ impl Gate {
             Called::Rule(rule) if protocol.is_grpc() && operators::is_for_operators(&rule.path) => {
                 let who = Who::of(request.extensions(), None);
                 operators::require(request.extensions())
-                    .inspect_err(|error| self.audit.record(&who, Some(rule), Outcome::Refused(error.reason)))?;
+                    .inspect_err(|error| self.audit.record(&who, Some(rule), Outcome::Refused(error.into())))?;
                 Ok(Some(Admitted::audited(rule, who)))
             }
             _ => Ok(None),
@@ -94,10 +96,11 @@ pub struct Identity<S> {
 impl<S, B> Service<Request<Body>> for Identity<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
+    B: HttpBody,
 {
-    type Response = Response<ReplyBody<HeldBody<B>>>;
+    type Response = Response<ReplyBody<Observed<HeldBody<B>, Box<Action>>>>;
     type Error = Infallible;
-    type Future = Replying<Identified<S::Future>>;
+    type Future = Replying<Observing<Identified<S::Future>, Box<Action>>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -106,11 +109,13 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let protocol = Call::read(&mut request, |call| call.protocol);
         match self.gate.admit(&mut request) {
-            Ok(admitted) => {
-                let admitted = admitted.filter(|admitted| !admitted.is_plain());
-                let end = admitted.map(|admitted| End { admitted, audit: Arc::clone(&self.gate.audit) });
+            Ok(mut admitted) => {
                 let is_grpc = protocol.is_grpc();
-                Replying::Inner { reply: Identified { reply: self.inner.call(request), end, is_grpc } }
+                let audited = admitted.as_mut().and_then(Admitted::take_audited);
+                let action = audited.map(|(rule, who)| Box::new(Action::begin(&self.gate.audit, rule, who, is_grpc)));
+                let admitted = admitted.filter(|admitted| !admitted.is_plain());
+                let reply = Identified { reply: self.inner.call(request), admitted, is_grpc };
+                Replying::Inner { reply: Observing::new(reply, action) }
             }
             Err(error) => {
                 let mut response = refusal::response(protocol, error.clone());
@@ -121,10 +126,55 @@ where
     }
 }
 
-/// The work at the end of a call.
-struct End {
-    admitted: Admitted,
+/// An action of an operator. Its outcome is audited once its code is known, which is in the trailers of a reply; if the client leaves before, when this
+/// is dropped.
+#[derive(Debug)]
+pub struct Action {
     audit: Arc<Audit>,
+    rule: &'static Rule,
+    who: Who,
+    code: ReplyCode,
+    is_recorded: bool,
+}
+
+impl Action {
+    fn begin(audit: &Arc<Audit>, rule: &'static Rule, who: Who, is_grpc: bool) -> Self {
+        Self { audit: Arc::clone(audit), rule, who, code: ReplyCode::unknown(is_grpc), is_recorded: false }
+    }
+
+    fn record(&mut self, outcome: Outcome<'_>) {
+        if !self.is_recorded {
+            self.is_recorded = true;
+            self.audit.record(&self.who, Some(self.rule), outcome);
+        }
+    }
+
+    /// Records the outcome, if the code is known.
+    fn record_code(&mut self) {
+        match self.code.is_success() {
+            Some(true) => self.record(Outcome::Done),
+            Some(false) => self.record(Outcome::Failed),
+            None => {}
+        }
+    }
+}
+
+impl<D> Observer<D> for Action {
+    fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.code.head(status, headers);
+        self.record_code();
+    }
+
+    fn trailers(&mut self, trailers: &HeaderMap) {
+        self.code.trailers(trailers);
+        self.record_code();
+    }
+}
+
+impl Drop for Action {
+    fn drop(&mut self) {
+        self.record(Outcome::Cancelled);
+    }
 }
 
 pin_project! {
@@ -133,7 +183,7 @@ pin_project! {
     pub struct Identified<F> {
         #[pin]
         reply: F,
-        end: Option<End>,
+        admitted: Option<Admitted>,
         is_grpc: bool,
     }
 }
@@ -147,8 +197,8 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let response = ready!(this.reply.poll(task))?;
-        Poll::Ready(Ok(match this.end.take() {
-            Some(End { admitted, audit }) => admitted.finish(&audit, *this.is_grpc, response),
+        Poll::Ready(Ok(match this.admitted.take() {
+            Some(admitted) => admitted.finish(*this.is_grpc, response),
             None => response.map(HeldBody::free),
         }))
     }

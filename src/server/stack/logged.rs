@@ -141,7 +141,7 @@ impl Line {
 
     /// Whether the call was answered with an error. A client that leaves is not an error: most streams end that way.
     fn is_error(&self) -> bool {
-        self.code.get().is_some_and(|code| if self.code.is_grpc() { code != 0 } else { code >= 400 })
+        self.code.is_success() == Some(false)
     }
 }
 

@@ -84,7 +84,7 @@ where
             Err(error) => {
                 if matches!(error.reason, Reason::CrossSiteRequest | Reason::HostNotAllowed) {
                     let who = Who::of(request.extensions(), None);
-                    self.gate.audit.record(&who, called.rule(), Outcome::Refused(error.reason));
+                    self.gate.audit.record(&who, called.rule(), Outcome::Refused((&error).into()));
                 }
                 Replying::own(refusal::unread(protocol, request.version(), error))
             }

@@ -40,6 +40,11 @@ impl ReplyCode {
         self.code
     }
 
+    /// Whether the call has succeeded; `None` until the code is known.
+    pub fn is_success(self) -> Option<bool> {
+        self.code.map(|code| if self.is_grpc { code == 0 } else { code < 400 })
+    }
+
     /// Takes the code from the head of the reply.
     pub fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         if self.is_grpc {

@@ -1,6 +1,7 @@
 //! Filters of the log: a level, or directives as in `info,ordersystem::processors=debug`.
 
-use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+use tracing::{Level, event_enabled, subscriber::with_default};
+use tracing_subscriber::{EnvFilter, Registry, filter::LevelFilter, layer::SubscriberExt as _};
 
 use crate::settings::parse::quoted;
 
@@ -9,6 +10,9 @@ pub const ORDER_EVENTS: &str = "order_events";
 
 /// The target of the access log, one line for each call.
 pub const ACCESS: &str = "access";
+
+/// The target of the audit.
+pub const AUDIT: &str = "audit";
 
 /// The defaults of the targets that a filter does not name. Events and calls are logged only if they are named. Libraries log errors only, and the
 /// client of NATS logs nothing: its lines name neither address nor cause, and the backend logs its own. HTTP and TLS lines below ERROR concern client
@@ -40,9 +44,24 @@ pub(super) fn filter(text: &str) -> Result<EnvFilter, String> {
     EnvFilter::try_new(format!("{DEFAULTS},{text}")).map_err(|error| format!("{}: {error}", quoted(text)))
 }
 
+/// Whether `filter` lets lines of the audit pass.
+pub(super) fn has_audit(filter: EnvFilter) -> bool {
+    let subscriber = Registry::default().with(filter);
+    with_default(subscriber, || event_enabled!(target: AUDIT, Level::INFO))
+}
+
+/// Whether a directive of `text` is for the audit, and silences it.
+pub(super) fn silences_audit(text: &str) -> bool {
+    text.split(',').any(|directive| {
+        let target = directive.split(['=', '[']).next().unwrap_or_default().trim();
+        let level = directive.rsplit_once('=').and_then(|(_, level)| level.trim().parse::<LevelFilter>().ok());
+        target == AUDIT && level.is_some_and(|level| level < LevelFilter::INFO)
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use tracing::{Level, enabled};
+    use tracing::enabled;
 
     use super::*;
 
@@ -54,7 +73,7 @@ mod tests {
         let tried = [
             ("ordersystem debug", enabled!(target: "ordersystem::node", Level::DEBUG)),
             ("ordersystem warn", enabled!(target: "ordersystem::node", Level::WARN)),
-            ("audit info", enabled!(target: "audit", Level::INFO)),
+            ("audit info", enabled!(target: AUDIT, Level::INFO)),
             ("order_events info", enabled!(target: ORDER_EVENTS, Level::INFO)),
             ("access warn", enabled!(target: ACCESS, Level::WARN)),
             ("h2 warn", enabled!(target: "h2::codec", Level::WARN)),
@@ -72,6 +91,19 @@ mod tests {
         assert_eq!(passing("off,order_events=info"), ["order_events info", "h2 error"]);
         assert_eq!(passing("off,access=warn"), ["access warn", "h2 error"]);
         assert_eq!(passing("error,async_nats=debug,h2=off"), ["async_nats error"]);
+    }
+
+    #[test]
+    fn a_filter_that_silences_the_audit_is_recognised() {
+        for (text, passes) in [("info", true), ("off,audit=info", true), ("warn", false), ("info,audit=off", false)] {
+            assert_eq!(has_audit(filter(text).unwrap()), passes, "{text}");
+        }
+        for text in ["audit=off", "info, audit = warn", "info,audit[{who}]=error,h2=warn"] {
+            assert!(silences_audit(text), "{text}");
+        }
+        for text in ["off", "audit=info", "info,audit=debug", "auditor=off", "info,h2=off", "[{audit}]=off"] {
+            assert!(!silences_audit(text), "{text}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The current filter of the log: the configured one, or one that an operator has set, for a limited time or until the next change.
+//! The current filter of the log: the configured one, or one that an operator has set, for a limited time or until the next change. An operator cannot
+//! silence the audit: only the configured filter may.
 
 use std::{
     sync::Arc,
@@ -6,9 +7,9 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{Registry, reload};
 
-use super::directives;
+use super::{audited::Audited, directives};
 
 /// The filter of the log, which can be changed while the program runs. Cloning is cheap.
 #[derive(Clone, Debug)]
@@ -16,7 +17,7 @@ pub struct LogLevels(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    filter: reload::Handle<EnvFilter, Registry>,
+    filter: reload::Handle<Audited, Registry>,
     state: Mutex<State>,
 }
 
@@ -32,7 +33,20 @@ impl State {
     fn filter(&self) -> &str {
         self.set.as_ref().map_or(&self.configured, |set| &set.filter)
     }
+
+    /// Whether the configured filter lets the audit pass, so that no other one may silence it.
+    fn keeps_audit(&self) -> Result<bool, InvalidFilter> {
+        directives::filter(&self.configured).map(directives::has_audit).map_err(InvalidFilter)
+    }
+
+    fn audited(&self) -> Result<Audited, InvalidFilter> {
+        let filter = directives::filter(self.filter()).map_err(InvalidFilter)?;
+        Ok(Audited { filter, keeps_audit: self.keeps_audit()? })
+    }
 }
+
+const KEPT: &str =
+    "the audit of a running node cannot be silenced: name the target audit in the configured filter (--log-level)";
 
 /// A filter that an operator has set.
 #[derive(Clone, Debug)]
@@ -62,11 +76,10 @@ impl LogLevels {
     ///
     /// # Errors
     /// [`InvalidFilter`].
-    pub(super) fn new(configured: &str) -> Result<(reload::Layer<EnvFilter, Registry>, Self), InvalidFilter> {
-        let filter = directives::filter(configured).map_err(InvalidFilter)?;
-        let (layer, filter) = reload::Layer::new(filter);
-        let state = Mutex::new(State { configured: configured.to_owned(), set: None, changes: 0 });
-        Ok((layer, Self(Arc::new(Shared { filter, state }))))
+    pub(super) fn new(configured: &str) -> Result<(reload::Layer<Audited, Registry>, Self), InvalidFilter> {
+        let state = State { configured: configured.to_owned(), set: None, changes: 0 };
+        let (layer, filter) = reload::Layer::new(state.audited()?);
+        Ok((layer, Self(Arc::new(Shared { filter, state: Mutex::new(state) }))))
     }
 
     /// The current filters.
@@ -80,11 +93,15 @@ impl LogLevels {
         }
     }
 
-    /// Uses `filter` instead of the configured one: for `duration` if it is given, which needs a runtime; else until it is changed again.
+    /// Uses `filter` instead of the configured one: for `duration` if it is given, which needs a runtime; else until it is changed again. The audit is
+    /// kept if the configured filter has it.
     ///
     /// # Errors
-    /// [`InvalidFilter`]; the current filter stays.
+    /// [`InvalidFilter`], also for one that silences an audit that is kept; the current filter stays.
     pub fn set(&self, filter: &str, duration: Option<Duration>) -> Result<(), InvalidFilter> {
+        if directives::silences_audit(filter) && self.0.state.lock().keeps_audit()? {
+            return Err(InvalidFilter(KEPT.to_owned()));
+        }
         let reverts_at = duration.map(|duration| SystemTime::now() + duration);
         let change = self.change(|state| state.set = Some(Set { filter: filter.to_owned(), reverts_at }))?;
         if let Some(duration) = duration {
@@ -135,8 +152,7 @@ impl LogLevels {
         let mut next = state.clone();
         edit(&mut next);
         next.changes += 1;
-        let filter = directives::filter(next.filter()).map_err(InvalidFilter)?;
-        self.0.filter.reload(filter).map_err(|error| InvalidFilter(error.to_string()))?;
+        self.0.filter.reload(next.audited()?).map_err(|error| InvalidFilter(error.to_string()))?;
         *state = next;
         Ok(state.changes)
     }
@@ -144,7 +160,7 @@ impl LogLevels {
 
 #[cfg(test)]
 mod tests {
-    use tracing::{Level, enabled, subscriber::set_default};
+    use tracing::{Level, enabled, event_enabled, subscriber::set_default};
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
@@ -156,6 +172,34 @@ mod tests {
 
     fn is_debugged() -> bool {
         enabled!(target: "ordersystem::tried", Level::DEBUG)
+    }
+
+    /// Whether lines pass: of the audit, and of the rest.
+    fn pass() -> (bool, bool) {
+        // With a field, by which directives can select lines.
+        let audit = event_enabled!(target: directives::AUDIT, Level::INFO, who);
+        (audit, event_enabled!(target: "ordersystem::tried", Level::ERROR))
+    }
+
+    #[test]
+    fn no_filter_that_is_set_while_the_node_runs_silences_the_audit() {
+        let (layer, levels) = LogLevels::new("info").unwrap();
+        let _guard = set_default(Registry::default().with(layer));
+        for filter in ["off", "off,aud=off", "off,[{who}]=off", "off,h2=error"] {
+            levels.set(filter, None).unwrap();
+            assert_eq!(pass(), (true, false), "{filter}");
+        }
+        for filter in ["info,audit=off", "audit=warn,debug", "info,audit[{who}]=off"] {
+            let error = levels.set(filter, None).unwrap_err().to_string();
+            assert!(error.contains("the audit of a running node cannot be silenced"), "{error}");
+        }
+        assert_eq!(levels.in_effect().filter, "off,h2=error");
+        levels.configure("info,audit=off").unwrap();
+        assert_eq!(pass(), (false, true), "the configured filter may");
+        levels.set("error,audit=off", None).unwrap();
+        assert_eq!(pass(), (false, true));
+        levels.set("error,audit=info", None).unwrap();
+        assert_eq!(pass(), (true, true), "more is always possible");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! The log of the process: its filter, which can be changed while it runs, and the format of its lines.
 
+mod audited;
 mod directives;
 mod levels;
 mod lines;
@@ -21,7 +22,7 @@ use tracing_subscriber::{
 
 use self::lines::{JsonLines, TextLines, write_field};
 pub use self::{
-    directives::{ACCESS, ORDER_EVENTS, check},
+    directives::{ACCESS, AUDIT, ORDER_EVENTS, check},
     levels::{InEffect, InvalidFilter, LogLevels},
 };
 

@@ -79,7 +79,7 @@ impl Accepted {
         let outcome = context.admission.join(self.request_bytes).run(work).await;
         let outcome = outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC)));
         if let (Some(standing), Err(error)) = (&self.standing, &outcome) {
-            standing.refused(error.reason);
+            standing.refused(error);
         }
         self.reply(outcome)
     }
@@ -102,8 +102,11 @@ impl Accepted {
         Reply { message, _bytes: bytes }
     }
 
-    /// The reply of a command that is refused before it runs.
+    /// The reply of a command that is refused before it runs; audited, if it concerns the caller.
     pub fn refuse(self, refusal: ApiError) -> Reply {
+        if let Some(standing) = &self.standing {
+            standing.refused(&refusal);
+        }
         self.reply(Err(refusal))
     }
 }
@@ -114,17 +117,22 @@ async fn run(context: &ApiState, request: Result<OrderRequest, ApiError>) -> Res
 }
 
 /// The request of a command by `caller`.
-pub fn parse(request: &pb::ExecuteCommandsRequest, caller: &Principal) -> Result<OrderRequest, Violations> {
+pub fn parse(request: &pb::ExecuteCommandsRequest, caller: &Principal) -> Result<OrderRequest, ApiError> {
+    let draft = request.command.as_ref().map(convert::command);
+    if let Some(draft) = &draft {
+        // Checked first, as for the call of a single command: other errors are only reported to callers with the role.
+        draft.kind().check_roles(caller)?;
+    }
     let mut violations = Violations::default();
     if request.correlation_id.chars().nth(MAX_CORRELATION_ID_CHARS).is_some() {
         let description = format_args!("must have at most {MAX_CORRELATION_ID_CHARS} characters");
         violations.add(Field::CorrelationId, description);
     }
-    let Some(command) = &request.command else {
+    let Some(draft) = draft else {
         violations.add(Field::Command, "must be set");
-        return Err(violations);
+        return Err(violations.into());
     };
-    requests::command(violations, convert::command(command), caller)
+    Ok(requests::command(violations, draft, caller)?)
 }
 
 /// The correlation id of the reply. One that is too long is refused, and truncated in the reply.
