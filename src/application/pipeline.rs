@@ -26,7 +26,7 @@ use crate::{
     telemetry::{
         call::Order,
         outage::{Away, Line, Outage},
-        traces::{self, KeyValue, Scope, SpanKind},
+        traces::{self, KeyValue, Scope, SpanKind, Unfinished},
     },
 };
 
@@ -60,12 +60,13 @@ impl Operation {
     }
 
     /// The span of the operation, a child of the span of the call.
-    fn span(self) -> Option<Scope> {
+    fn span(self) -> Option<Unfinished> {
         let kind = match self {
             Self::Command(_) => "command",
             Self::Query(_) => "query",
         };
-        traces::child(SpanKind::Internal, self.name(), || vec![KeyValue::new("ordersystem.operation.kind", kind)])
+        let attributes = || vec![KeyValue::new("ordersystem.operation.kind", kind)];
+        traces::child(SpanKind::Internal, self.name(), attributes).map(Unfinished::of)
     }
 }
 
@@ -189,12 +190,23 @@ pin_project! {
         work: F,
         // When the work was admitted, and its permit; `None` before the first poll.
         entered: Option<(Instant, InFlight<'a>)>,
-        // `None` for a call that is not recorded.
-        span: Option<Scope>,
+        // `None` for a call that is not recorded. Dropped after the work, which may have spans below it.
+        span: Option<Unfinished>,
         // Created only for work that is not ready at once: most is.
         time_limit: Option<Pin<Box<Sleep>>>,
     }
+
+    impl<F> PinnedDrop for Run<'_, F> {
+        fn drop(this: Pin<&mut Self>) {
+            if let Some(span) = this.project().span {
+                span.set(OUTCOME, "abandoned");
+            }
+        }
+    }
 }
+
+/// The attribute of the outcome of an operation.
+const OUTCOME: &str = "ordersystem.outcome";
 
 impl<T, F: Future<Output = Result<T, AppError>>> Future for Run<'_, F> {
     type Output = F::Output;
@@ -238,30 +250,36 @@ impl<T, F: Future<Output = Result<T, AppError>>> Run<'_, F> {
                 let limit = this.pipeline.request_timeout;
                 let time_limit = this.time_limit.get_or_insert_with(|| Box::pin(sleep_until((started + limit).into())));
                 ready!(time_limit.as_mut().poll(task));
+                // The work is dropped, and the span of its current step with it.
+                this.span.iter().for_each(|span| span.set_late());
                 Err(AppError::DeadlineExceeded)
             }
         };
         *this.entered = None;
         if let Some(span) = this.span.take() {
-            end_span(&span, &outcome);
+            describe(&span, &outcome);
+            span.finish();
         }
         this.pipeline.finish(*this.operation, started, &outcome);
         Poll::Ready(outcome)
     }
 }
 
-/// Ends the span of an operation. The text of an error may name a customer, so it is not recorded.
-fn end_span<T>(span: &Scope, outcome: &Result<T, AppError>) {
+/// Completes the span of an operation. The text of an error may name a customer, so it is not recorded.
+fn describe<T>(span: &Scope, outcome: &Result<T, AppError>) {
     let name = match outcome {
         Ok(_) => "success",
+        Err(AppError::DeadlineExceeded) => {
+            span.fail("timeout");
+            "failure"
+        }
         Err(error) if error.is_service_fault() => {
             span.fail("failure");
             "failure"
         }
         Err(_) => "refused",
     };
-    span.set("ordersystem.outcome", name);
-    span.end();
+    span.set(OUTCOME, name);
 }
 
 impl Meter {

@@ -230,7 +230,10 @@ impl EventStore for GuardedStore {
             appended
         };
         traces::within(span, work, |span, appended| {
-            span.set("db.operation.batch.size", i64::try_from(events).unwrap_or(i64::MAX));
+            // By convention, a single event is no batch.
+            if events > 1 {
+                span.set("db.operation.batch.size", i64::try_from(events).unwrap_or(i64::MAX));
+            }
             match appended {
                 Ok(appended) => span.set(POSITION, position(appended.position)),
                 Err(error) => span.fail(append_error(error)),

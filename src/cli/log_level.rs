@@ -16,6 +16,7 @@ use crate::{
     proto::catga::system::v1::{
         GetLogLevelRequest, LogLevel, SetLogLevelRequest, admin_service_client::AdminServiceClient,
     },
+    settings::parse::quoted,
     telemetry::logs,
 };
 
@@ -106,7 +107,13 @@ impl LogLevelCall {
             }
         };
         match answer {
-            Ok(level) => Ok(print(&text(&level.unwrap_or_default()))?),
+            Ok(level) => {
+                let level = level.unwrap_or_default();
+                for target in logs::unknown_targets(&level.filter) {
+                    eprintln!("warning: the service has no target {}", quoted(&target));
+                }
+                Ok(print(&text(&level))?)
+            }
             Err(status) => Err(target.why_failed(&status, timeout).await.into()),
         }
     }

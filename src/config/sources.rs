@@ -15,8 +15,10 @@ const CONFIG_FLAG: &str = "config";
 /// The variable that names the file with the credentials of a command for a running node: no setting of a node.
 pub const TOKEN_FILE_VARIABLE: &str = "ORDERSYSTEM_TOKEN_FILE";
 
-/// The variable of OpenTelemetry that means the same as our own for this setting, which is stronger. Empty means not set.
-const OTLP_ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "otlp-endpoint");
+/// The setting that variables of OpenTelemetry name as well.
+const OTLP_ENDPOINT: &str = "otlp-endpoint";
+/// These variables, the stronger one last. Our own is stronger than both. Empty means not set.
+const OTLP_ENDPOINTS: [&str; 2] = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
 
 /// An environment variable: name and value.
 pub type Variable = (OsString, OsString);
@@ -74,7 +76,7 @@ impl fmt::Debug for Origin {
 impl Origin {
     /// The origin with these flags, and with the variables that may concern this program.
     pub(super) fn new(flags: &FlagValues, env: impl IntoIterator<Item = Variable>) -> Self {
-        let concerns = |name: &str| name.starts_with(ENV_PREFIX) || name == OTLP_ENDPOINT.0;
+        let concerns = |name: &str| name.starts_with(ENV_PREFIX) || OTLP_ENDPOINTS.contains(&name);
         let env = env.into_iter().filter(|(name, _)| concerns(&name.to_string_lossy()));
         Self { flags: flags.clone(), env: env.collect() }
     }
@@ -106,10 +108,11 @@ fn read_env(env: &[Variable]) -> Result<EnvValues, ConfigError> {
     // Sorted, so that of several errors always the same one is reported.
     let mut ours: BTreeMap<String, &OsString> =
         env.iter().map(|(name, value)| (name.to_string_lossy().into_owned(), value)).collect();
-    let (name, key) = OTLP_ENDPOINT;
-    if let Some(value) = ours.remove(name).filter(|value| !value.is_empty()) {
-        let source = Source::Env(name.to_owned());
-        raws.push((key, Raw { value: utf8(value, &source)?, source }));
+    for name in OTLP_ENDPOINTS {
+        if let Some(value) = ours.remove(name).filter(|value| !value.is_empty()) {
+            let source = Source::Env(name.to_owned());
+            raws.push((OTLP_ENDPOINT, Raw { value: utf8(value, &source)?, source }));
+        }
     }
     for (name, value) in ours {
         if name == env_name(CONFIG_FLAG) {

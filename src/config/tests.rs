@@ -166,12 +166,23 @@ fn the_variable_of_opentelemetry_names_the_collector_and_our_own_takes_precedenc
         Some("http://ours:1")
     );
     assert_eq!(endpoint(standard().flag("otlp-endpoint", "http://flag:1/")).as_deref(), Some("http://flag:1/"));
+    let of_traces = || standard().env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4317");
+    assert_eq!(endpoint(of_traces()).as_deref(), Some("http://traces:4317"));
+    assert_eq!(
+        endpoint(of_traces().env("ORDERSYSTEM_OTLP_ENDPOINT", "http://ours:1")).as_deref(),
+        Some("http://ours:1")
+    );
     assert_eq!(endpoint(given().env("OTEL_EXPORTER_OTLP_ENDPOINT", "")), None);
     assert_eq!(endpoint(given()), None);
     let wrong = given().env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317");
     assert_has(&wrong.error(), &["otlp-endpoint", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://host:port"]);
     for (wrong, why) in
         [("https://h:1", "https"), ("http://", "host"), ("http://a:b@h:1", "HEADERS"), ("http://h/v1", "host")]
+    {
+        assert_has(&given().flag("otlp-endpoint", wrong).error(), &["otlp-endpoint", why]);
+    }
+    for (wrong, why) in
+        [("http://127.0.0.1", "4317"), ("http://h:99999", "port"), ("http://h:0", "port"), ("http://h:", "port")]
     {
         assert_has(&given().flag("otlp-endpoint", wrong).error(), &["otlp-endpoint", why]);
     }

@@ -244,7 +244,7 @@ impl App {
             cluster::join(membership, &*backends.store).await?;
         }
         let monitor = Monitor::new(&context, grpc_health, found, requirement).quiet_while(away);
-        let monitor = monitor.at(format!("{scheme}://{address}"));
+        let monitor = monitor.at(format!("{scheme}://{address}"), parts.handlers());
         warn_if_open(config);
         // After everything that concerns the start, and before any task logs.
         log_listening(&context, scheme, addresses);

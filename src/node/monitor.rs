@@ -12,6 +12,7 @@ use crate::{
         event_store::Durability,
         health::{Health, HealthReport},
     },
+    processors::handlers::{SubscriptionState, SubscriptionStatus},
     server::{ApiState, grpc::health::GrpcHealthReporter},
     telemetry::outage::{Away, Outage},
 };
@@ -34,9 +35,10 @@ pub struct Monitor {
     requirement: Option<DurabilityRequirement>,
     found: Durability,
     was_ready: Option<bool>,
-    was_ever_ready: bool,
-    /// The URL of the node, for people.
+    /// The URL of the node, for people, until it has been logged.
     serves: Option<String>,
+    /// The handlers that start with the node.
+    handlers: Vec<Arc<SubscriptionStatus>>,
     outage: Outage,
 }
 
@@ -71,8 +73,8 @@ impl Monitor {
         durability.set(found.level());
         Self {
             was_ready: None,
-            was_ever_ready: false,
             serves: None,
+            handlers: Vec::new(),
             outage: Outage::new(),
             health: Arc::clone(&context.health),
             grpc_health,
@@ -92,10 +94,10 @@ impl Monitor {
         Self { outage: Outage::while_not(away), ..self }
     }
 
-    /// Logs `url` when the node is ready for the first time.
+    /// Logs `url` when the node is ready for the first time and its `handlers` have started, so that no line of the start follows.
     #[must_use]
-    pub fn at(self, url: String) -> Self {
-        Self { serves: Some(url), ..self }
+    pub fn at(self, url: String, handlers: Vec<Arc<SubscriptionStatus>>) -> Self {
+        Self { serves: Some(url), handlers, ..self }
     }
 
     /// Monitors until the store, when first reached, turns out to be less durable than required.
@@ -121,7 +123,8 @@ impl Monitor {
             }
             self.tell(&report);
             // Until the node is first ready, its readiness is being waited for.
-            let pause = if is_ready { MONITOR_INTERVAL } else { MONITOR_INTERVAL / 10 };
+            let is_awaited = !is_ready || self.serves.is_some();
+            let pause = if is_awaited { MONITOR_INTERVAL / 10 } else { MONITOR_INTERVAL };
             tokio::time::sleep(pause).await;
         }
     }
@@ -132,15 +135,15 @@ impl Monitor {
         let before = self.was_ready.replace(is_ready);
         if is_ready {
             let lasted_ms = self.outage.works().map(|lasted| lasted.as_millis() as u64);
-            match &self.serves {
-                Some(url) if !self.was_ever_ready => {
+            let is_starting = self.handlers.iter().any(|handler| handler.state() == SubscriptionState::Starting);
+            match self.serves.take_if(|_| !is_starting) {
+                Some(url) => {
                     let kept = kept(self.context.store.durability());
                     tracing::info!("the node is ready: it serves gRPC and REST at {url}, and {kept}");
                 }
-                _ if before != Some(true) => tracing::info!(lasted_ms, "the node is ready"),
-                _ => {}
+                None if self.serves.is_none() && before != Some(true) => tracing::info!(lasted_ms, "the node is ready"),
+                None => {}
             }
-            self.was_ever_ready = true;
             return;
         }
         let why = report.reasons();

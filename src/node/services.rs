@@ -25,7 +25,7 @@ use crate::{
     },
     ports::{clock::Clock, health::HealthCheck},
     processors::{
-        handlers::{EventHandler, Subscription, SubscriptionDeps, SubscriptionOptions},
+        handlers::{EventHandler, Subscription, SubscriptionDeps, SubscriptionOptions, SubscriptionStatus},
         outbox::{OutboxDeps, OutboxMeter, OutboxOptions, OutboxRelay},
         owners::Owners,
         projections::{LogWatcher, OrderProjection},
@@ -154,6 +154,11 @@ impl Services {
         ];
         checks.extend(cache);
         checks
+    }
+
+    /// The status of each handler.
+    pub fn handlers(&self) -> Vec<Arc<SubscriptionStatus>> {
+        self.subscriptions.iter().map(|(subscription, _)| subscription.status()).collect()
     }
 
     pub fn run(self, work: &mut Work, stop: &Stop) {

@@ -5,14 +5,12 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::BodyExt as _;
 
 use super::error::ApiError;
 use crate::application::{AppError, admission::Call};
@@ -102,47 +100,5 @@ impl HttpBody for AdmittedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
-    }
-}
-
-/// The largest body of a refused request that is drained, and for how long: over HTTP/1 the next request can then follow it.
-const MAX_DRAINED_BYTES: usize = 16 * 1024;
-const DRAIN_WITHIN: Duration = Duration::from_millis(100);
-
-/// The body of a refused request over HTTP/1.
-#[derive(Debug)]
-pub struct SmallBody {
-    inner: Body,
-    /// Whether the body is small enough to drain.
-    is_small: bool,
-}
-
-impl SmallBody {
-    /// The body `inner` of the request with these headers.
-    #[must_use]
-    pub fn of(head: &http::request::Parts, inner: Body) -> Self {
-        let may_fit = inner.size_hint().lower() <= MAX_DRAINED_BYTES as u64;
-        // A client that sends `Expect` need not send the body.
-        let is_asked_for = head.headers.contains_key(header::EXPECT);
-        Self { is_small: may_fit && !is_asked_for, inner }
-    }
-
-    /// Drains the body; returns whether no part of it is left on the connection. Most bodies arrive with their headers.
-    pub async fn is_drained(mut self) -> bool {
-        if !self.is_small {
-            return self.inner.is_end_stream();
-        }
-        let read = async {
-            let mut left = MAX_DRAINED_BYTES;
-            while let Some(frame) = self.inner.frame().await {
-                let Ok(frame) = frame else { return false };
-                match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
-                    Some(less) => left = less,
-                    None => return false,
-                }
-            }
-            true
-        };
-        tokio::time::timeout(DRAIN_WITHIN, read).await.unwrap_or(false)
     }
 }

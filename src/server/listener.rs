@@ -8,12 +8,13 @@ mod drive;
 mod first_bytes;
 mod http1;
 mod timed;
+mod unread;
 
 use std::{convert::Infallible, future::Future, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use tokio::{
@@ -30,6 +31,7 @@ use self::{
     counted::counted,
     drive::drive,
     first_bytes::{Protocol, linger, log_refused, speaks},
+    unread::ReturnedBody,
 };
 use super::{
     EventStreams,
@@ -246,6 +248,7 @@ async fn connection<S, B>(
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
     let shared = |certificate: Option<PeerCertificate>, options: &ServerOptions| {
+        let unread = Arc::clone(&activity.unread);
         let shared = Arc::new(Connection {
             peer,
             certificate,
@@ -259,7 +262,11 @@ async fn connection<S, B>(
             let call = Call::begin(&shared, &request);
             let meter = Arc::clone(&call.meter);
             request.extensions_mut().insert(call);
-            request.map(|body| counted(body, meter))
+            let (head, body) = request.into_parts();
+            let body = counted(body, meter);
+            let is_http1 = head.version < Version::HTTP_2;
+            let body = if is_http1 { ReturnedBody::of(body, &head.headers, &unread) } else { Body::new(body) };
+            Request::from_parts(head, body)
         })
     };
     match tls {

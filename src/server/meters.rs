@@ -40,6 +40,12 @@ pub enum Verb {
     Head,
     /// OPTIONS
     Options,
+    /// PUT
+    Put,
+    /// PATCH
+    Patch,
+    /// DELETE
+    Delete,
     /// Any other.
     Other,
 }
@@ -53,6 +59,9 @@ impl Verb {
             Method::POST => Self::Post,
             Method::HEAD => Self::Head,
             Method::OPTIONS => Self::Options,
+            Method::PUT => Self::Put,
+            Method::PATCH => Self::Patch,
+            Method::DELETE => Self::Delete,
             _ => Self::Other,
         }
     }
@@ -65,6 +74,9 @@ impl Verb {
             Self::Post => "POST",
             Self::Head => "HEAD",
             Self::Options => "OPTIONS",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
             Self::Other => OTHER,
         }
     }

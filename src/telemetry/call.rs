@@ -4,7 +4,10 @@
 
 use std::{cell::Cell, future::poll_fn, pin::pin};
 
-use super::{call_id::CallId, traces};
+use super::{
+    call_id::CallId,
+    traces::{self, TraceId},
+};
 use crate::domain::text::Actor;
 
 thread_local! {
@@ -35,13 +38,13 @@ impl Fact {
 #[must_use]
 pub fn facts() -> Vec<Fact> {
     let mut facts = Vec::new();
-    if let Some(Known { id, caller }) = known() {
-        facts.push(Fact::id("call_id", id));
-        facts.extend(caller.map(|caller| Fact { name: "caller", value: caller.to_string(), is_text: true }));
+    let mut trace = None;
+    if let Some(known) = known() {
+        facts.push(Fact::id("call_id", known.id));
+        facts.extend(known.caller.map(|caller| Fact { name: "caller", value: caller.to_string(), is_text: true }));
+        trace = known.trace;
     }
-    if let Some(trace) = traces::trace_id() {
-        facts.push(Fact::id("trace_id", trace));
-    }
+    facts.extend(trace.or_else(traces::trace_id).map(|trace| Fact::id("trace_id", trace)));
     if let Some(order) = ORDER.get().filter(|order| *order != 0) {
         facts.push(Fact::id("order_id", order));
     }
@@ -54,6 +57,8 @@ struct Known {
     id: CallId,
     /// `None` where callers are not identified, and before this one has been.
     caller: Option<Actor>,
+    /// `None` if the call has no trace context.
+    trace: Option<TraceId>,
 }
 
 /// Makes `next` the call that the thread serves, and returns the previous one. On a thread that is ending there is no current call.
@@ -68,7 +73,7 @@ fn known() -> Option<Known> {
     known
 }
 
-/// The call that some work serves, whose caller may become known on the way. It is moved to the thread for each step and back again, which costs no
+/// The call that some work serves, whose caller and trace may become known on the way. It is moved to the thread for each step and back again, which costs no
 /// allocation.
 #[derive(Clone, Debug, Default)]
 pub struct Served(Option<Known>);
@@ -77,10 +82,10 @@ impl Served {
     /// The call with this id.
     #[must_use]
     pub const fn of(id: CallId) -> Self {
-        Self(Some(Known { id, caller: None }))
+        Self(Some(Known { id, caller: None, trace: None }))
     }
 
-    /// Does one step of the work; keeps the caller that it sets by [`set_caller`].
+    /// Does one step of the work; keeps the caller and the trace that it sets by [`set_caller`] and [`set_trace`].
     pub fn step<T>(&mut self, step: impl FnOnce() -> T) -> T {
         /// Also if the step panics.
         struct Entered<'a>(&'a mut Option<Known>, Option<Known>);
@@ -101,6 +106,14 @@ impl Served {
 pub fn set_caller(caller: &Actor) {
     if let Some(known) = replace(None) {
         replace(Some(Known { caller: Some(caller.clone()), ..known }));
+    }
+}
+
+/// Records the trace of the current call: its lines have it also where they are written outside of the scope of its span, as the access log is.
+/// Outside of [`Served::step`] it does nothing.
+pub fn set_trace(trace: TraceId) {
+    if let Some(known) = replace(None) {
+        replace(Some(Known { trace: Some(trace), ..known }));
     }
 }
 
@@ -181,12 +194,15 @@ mod tests {
     async fn another_task_does_its_work_as_part_of_the_call() {
         let mut call = Served::of(CallId::Made(1));
         let work = call.step(|| {
+            set_trace(TraceId::from(7));
             carried(async {
                 tokio::task::yield_now().await;
                 shown()
             })
         });
-        assert_eq!(tokio::spawn(work).await.unwrap(), "call_id=0000000000000001 ");
+        let own = format!("call_id=0000000000000001 trace_id={:032x} ", 7);
+        assert_eq!(tokio::spawn(work).await.unwrap(), own);
+        assert_eq!(call.step(shown), own, "and so do its later lines");
         assert_eq!(shown(), "");
     }
 

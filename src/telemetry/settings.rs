@@ -44,7 +44,12 @@ fn otlp_endpoint(text: &str) -> Result<String, String> {
         (Some("http"), Some(authority)) if authority.as_str().contains('@') => {
             Err("an address with a user or a password is not supported: set OTEL_EXPORTER_OTLP_HEADERS".to_owned())
         }
-        (Some("http"), Some(_)) if uri.path().len() <= 1 && uri.query().is_none() => Ok(text.to_owned()),
+        (Some("http"), Some(authority)) if uri.path().len() <= 1 && uri.query().is_none() => {
+            // Without one it would be that of web servers, and not the usual one of collectors.
+            let is_complete = !authority.host().is_empty() && authority.port_u16().is_some_and(|port| port != 0);
+            let wrong = || format!("{} is not http://host:port: it has no valid port; collectors usually have 4317", quoted(text));
+            if is_complete { Ok(text.to_owned()) } else { Err(wrong()) }
+        }
         (Some("https"), _) => {
             Err("https is not supported: send to a collector on this machine or in this cluster, which may use TLS to others".to_owned())
         }

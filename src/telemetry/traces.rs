@@ -3,22 +3,35 @@
 //! The context of the call that a task serves is task-local, as its deadline is. Without an endpoint for spans and without a context from the caller
 //! a call has none, and everything below costs no more than that look-up.
 
+mod collector;
 pub mod context;
+mod environment;
 pub mod export;
 
-use std::{borrow::Cow, future::Future, sync::Arc};
+use std::{
+    borrow::Cow,
+    future::Future,
+    ops::Deref,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use opentelemetry::{
     Context, Value,
-    trace::{Link, SpanBuilder, SpanRef, Status, TraceContextExt as _, TraceId},
+    trace::{Link, SpanBuilder, SpanRef, Status, TraceContextExt as _},
 };
 pub use opentelemetry::{
     KeyValue,
-    trace::{SpanContext, SpanKind},
+    trace::{SpanContext, SpanKind, TraceId},
 };
 use opentelemetry_sdk::trace::SdkTracer;
 
 use self::context::Traceparent;
+
+/// The maximum number of links of a span: a publish and a stream have one for each command.
+const MAX_LINKS: u32 = 128;
 
 tokio::task_local! {
     static CURRENT: Scope;
@@ -42,8 +55,8 @@ pub struct Scope(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// A span, with the maker of its child spans.
-    Span { maker: Arc<Maker>, context: Context },
+    /// A span, with the maker of its child spans, and whether the time of their call is over.
+    Span { maker: Arc<Maker>, context: Context, is_late: Arc<AtomicBool> },
     /// The context of a call that is not recorded: it costs no allocation.
     Passed(SpanContext),
 }
@@ -72,7 +85,7 @@ impl Traces {
             None => Context::new(),
         };
         let span = SpanBuilder::from_name("call").with_kind(SpanKind::Server);
-        Some(Scope(Kind::span(maker, span, &parent)))
+        Some(Scope(Kind::span(maker, span, &parent, Arc::default())))
     }
 
     /// Begins a span of its own trace that links to each sampled one of `causes`; `None` if there is no such cause.
@@ -94,7 +107,7 @@ impl Traces {
             return None;
         }
         let span = SpanBuilder::from_name(name).with_kind(kind).with_links(links);
-        Some(Scope(Kind::span(maker, span, &Context::new())))
+        Some(Scope(Kind::span(maker, span, &Context::new(), Arc::default())))
     }
 
     /// Whether spans are made.
@@ -106,9 +119,9 @@ impl Traces {
 
 impl Kind {
     /// Starts a span below `parent`.
-    fn span(maker: &Arc<Maker>, span: SpanBuilder, parent: &Context) -> Self {
+    fn span(maker: &Arc<Maker>, span: SpanBuilder, parent: &Context, is_late: Arc<AtomicBool>) -> Self {
         let span = span.start_with_context(&maker.tracer, parent);
-        Self::Span { maker: Arc::clone(maker), context: parent.with_span(span) }
+        Self::Span { maker: Arc::clone(maker), context: parent.with_span(span), is_late }
     }
 }
 
@@ -131,6 +144,12 @@ impl Scope {
             Kind::Span { context, .. } => read(context.span().span_context()),
             Kind::Passed(context) => read(context),
         }
+    }
+
+    /// The id of its trace.
+    #[must_use]
+    pub fn trace_id(&self) -> TraceId {
+        self.with_context(SpanContext::trace_id)
     }
 
     /// Names the span, and adds attributes.
@@ -157,6 +176,20 @@ impl Scope {
         self.with_span(|span| span.end());
     }
 
+    /// Records that the time of the call is over: the spans of its unfinished work fail as `timeout`.
+    pub fn set_late(&self) {
+        if let Kind::Span { is_late, .. } = &self.0 {
+            is_late.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks the span as that of work which has been dropped before its end: late, or because nobody waits for it any longer.
+    pub fn fail_unfinished(&self) {
+        if let Kind::Span { is_late, .. } = &self.0 {
+            self.fail(if is_late.load(Ordering::Relaxed) { "timeout" } else { "cancelled" });
+        }
+    }
+
     /// Does a step of the work of this scope.
     pub fn poll<T>(&self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), work)
@@ -168,6 +201,70 @@ impl Scope {
     }
 }
 
+/// The links of a span, which are added while it lasts: as many as a span may have.
+#[derive(Debug)]
+pub struct Links {
+    span: Scope,
+    count: u32,
+    last: Option<SpanContext>,
+}
+
+impl Links {
+    /// No links of `span` yet.
+    #[must_use]
+    pub const fn of(span: Scope) -> Self {
+        Self { span, count: 0, last: None }
+    }
+
+    /// Adds a link to `cause`, unless it is the last one again: the events of one command have one cause.
+    pub fn add(&mut self, cause: impl FnOnce() -> Option<SpanContext>) {
+        if self.count >= MAX_LINKS {
+            return;
+        }
+        let Some(cause) = cause().filter(|cause| self.last.as_ref() != Some(cause)) else { return };
+        self.span.with_span(|span| span.add_link(cause.clone(), Vec::new()));
+        self.count += 1;
+        self.last = Some(cause);
+    }
+}
+
+/// The span of work that may be dropped before its end: then it fails.
+#[derive(Debug)]
+pub struct Unfinished {
+    span: Scope,
+    is_finished: bool,
+}
+
+impl Unfinished {
+    /// The `span` of work that begins.
+    #[must_use]
+    pub const fn of(span: Scope) -> Self {
+        Self { span, is_finished: false }
+    }
+
+    /// Ends the span, as it was completed.
+    pub fn finish(mut self) {
+        self.is_finished = true;
+    }
+}
+
+impl Deref for Unfinished {
+    type Target = Scope;
+
+    fn deref(&self) -> &Scope {
+        &self.span
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            self.span.fail_unfinished();
+        }
+        self.span.end();
+    }
+}
+
 /// Begins a child of the span of the current call; `None` if the call is not recorded.
 pub fn child(
     kind: SpanKind,
@@ -175,19 +272,19 @@ pub fn child(
     attributes: impl FnOnce() -> Vec<KeyValue>,
 ) -> Option<Scope> {
     let begin = |current: &Scope| {
-        let Kind::Span { maker, context } = &current.0 else { return None };
+        let Kind::Span { maker, context, is_late } = &current.0 else { return None };
         let span = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes());
-        Some(Scope(Kind::span(maker, span, context)))
+        Some(Scope(Kind::span(maker, span, context, Arc::clone(is_late))))
     };
     CURRENT.try_with(begin).ok().flatten()
 }
 
 /// Does `work` in `span`, if there is one, which `finish` may complete with the outcome.
 pub async fn within<T>(span: Option<Scope>, work: impl Future<Output = T>, finish: impl FnOnce(&Scope, &T)) -> T {
-    let Some(span) = span else { return work.await };
+    let Some(span) = span.map(Unfinished::of) else { return work.await };
     let outcome = span.run(work).await;
     finish(&span, &outcome);
-    span.end();
+    span.finish();
     outcome
 }
 
@@ -202,6 +299,12 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
+/// The span of the current call; `None` if the call is not recorded.
+#[must_use]
+pub fn recorded() -> Option<Scope> {
+    CURRENT.try_with(|current| current.is_recording().then(|| current.clone())).ok().flatten()
+}
+
 /// The context of the current call as a `traceparent`, sampled or not; `None` if the call has none.
 #[must_use]
 pub fn traceparent() -> Option<Traceparent> {
@@ -211,7 +314,7 @@ pub fn traceparent() -> Option<Traceparent> {
 /// The id of the trace of the current call; `None` if the call has none.
 #[must_use]
 pub fn trace_id() -> Option<TraceId> {
-    CURRENT.try_with(|current| current.with_context(SpanContext::trace_id)).ok()
+    CURRENT.try_with(Scope::trace_id).ok()
 }
 
 #[cfg(test)]

@@ -164,3 +164,46 @@ async fn an_idle_connection_of_some_age_is_closed_when_its_grace_is_over() {
     assert!(!idle.place_order().await.expect("an answer").closes);
     assert!(idle.ends_in_order().await);
 }
+
+/// Requests that are refused before their body is read: path and content type.
+const REFUSED: [(&str, &str); 6] = [
+    ("/catga.orders.v1.OrderCommandService/BuyOrder", "application/grpc-web+proto"),
+    ("/catga.orders.v1.NoService/PayOrder", "application/grpc-web-text"),
+    ("/catga.system.v1.SystemService/NoMethod", "application/grpc-web"),
+    ("/nothing", "application/json"),
+    ("/stats", "application/json"),
+    ("/orders", "text/plain"),
+];
+
+fn chunked(path: &str, content_type: &str, body: &str) -> String {
+    let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n");
+    format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+}
+
+#[tokio::test]
+async fn after_a_refusal_whose_body_has_arrived_the_next_request_is_answered() {
+    let server = TestServer::start().await;
+    let mut connection = KeptConnection::to(&server).await.expect("connects");
+    for (path, content_type) in REFUSED {
+        for _ in 0..3 {
+            // Data and its end are two parts: the library alone would read only the first one.
+            connection.send(&chunked(path, content_type, "\0\0\0\0\0")).await.expect("sent");
+            let refused = connection.answer().await.expect("an answer");
+            assert!(!refused.closes, "{path}: {refused:?}");
+            assert_eq!(connection.place_order().await.expect("an answer").status, 201, "after {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_whose_body_does_not_arrive_announces_the_end_of_the_connection() {
+    let server = TestServer::start().await;
+    for (path, content_type) in REFUSED {
+        let mut connection = KeptConnection::to(&server).await.expect("connects");
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: {content_type}\r\n");
+        connection.send(&format!("{head}Content-Length: 9\r\n\r\n\0")).await.expect("sent");
+        let refused = connection.answer().await.expect("an answer");
+        assert!(refused.closes, "{path}: {refused:?}");
+        assert!(connection.ends_in_order().await, "{path}");
+    }
+}

@@ -51,6 +51,8 @@ mod stalled_readers;
 mod subscriptions;
 mod system;
 mod tokens;
+mod trace_ends;
+mod trace_links;
 mod traces;
 mod unconfirmed;
 mod unknown_log;

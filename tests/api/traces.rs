@@ -19,15 +19,15 @@ use crate::support::{
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
 
-fn traceparent(trace: &str, flags: &str) -> String {
+pub fn traceparent(trace: &str, flags: &str) -> String {
     format!("00-{trace}-{PARENT}-{flags}")
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn with_context<T>(message: T, traceparent: &str) -> Request<T> {
+pub fn with_context<T>(message: T, traceparent: &str) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("traceparent", traceparent.parse().expect("ASCII"));
     request
@@ -60,6 +60,7 @@ async fn assert_whole(
     assert_eq!(attribute(&command, "ordersystem.outcome").as_deref(), Some("success"));
     assert_eq!(attribute(&append, "db.system.name").as_deref(), Some("inmemory"));
     assert_eq!(attribute(&append, "db.operation.name").as_deref(), Some("append"));
+    assert_eq!(attribute(&append, "db.operation.batch.size"), None, "one event is no batch");
     assert_eq!(attribute(&append, "ordersystem.log.position"), Some(position.to_string()));
     let contexts = stored(server).await;
     let context = format!("00-{trace}-{}-01", hex(&command.span_id));
@@ -71,6 +72,7 @@ async fn assert_whole(
         let linked = collector.span(name, |span| span.name == name && is_linked(span)).await;
         assert_ne!(linked.trace_id, command.trace_id, "a link, not a child");
         assert_eq!(attribute(&linked, "messaging.system").as_deref(), Some("inmemory"));
+        assert_eq!(attribute(&linked, "messaging.operation.name").as_deref(), name.split(' ').next());
     }
     root
 }
@@ -180,6 +182,24 @@ async fn without_a_collector_only_the_context_of_a_caller_is_stored() {
     commands.clone().create_order(with_context(new_order("c"), &context)).await.expect("accepted");
     commands.clone().create_order(with_context(new_order("c"), "00-no-context-01")).await.expect("accepted");
     assert_eq!(stored(&server).await, [None, Some(context), None]);
+}
+
+#[tokio::test]
+async fn the_span_of_a_request_is_named_by_its_method_if_that_is_a_known_one() {
+    let collector = Collector::start().await;
+    let server = TestServer::start_with(&[("otlp-endpoint", &collector.endpoint)]).await;
+    for (method, name, attribute_of_it) in [
+        ("PUT", "PUT /orders/{id}", "PUT"),
+        ("PATCH", "PATCH /orders/{id}", "PATCH"),
+        ("DELETE", "DELETE /orders/{id}", "DELETE"),
+        ("BREW", "HTTP /orders/{id}", "_OTHER"),
+    ] {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let refused = Client::new().request(method, server.url("/orders/7")).send().await.expect("answers");
+        assert_eq!(refused.status(), 405);
+        let span = collector.span(name, |span| span.name == name).await;
+        assert_eq!(attribute(&span, "http.request.method").as_deref(), Some(attribute_of_it));
+    }
 }
 
 /// The value of a metric of the node; 0 if it has none.

@@ -147,8 +147,37 @@ async fn a_log_level_that_a_flag_sets_is_stronger_than_the_changed_file() {
     assert!(line.contains(r#"filter="info,h2=warn""#), "{line}");
 }
 
+#[tokio::test]
+async fn a_filter_that_names_only_targets_leaves_the_service_its_level() {
+    let node = Process::start(&["--log-level", "access=info"]).await;
+    node.until_ready().await;
+    line_with(&node, &["the node is ready"]).await;
+    get(&node, "/stats", "call-1").await;
+    line_with(&node, &[" access: call ", "call_id=call-1"]).await;
+    assert!(!node.said().iter().any(|line| line.contains("the log filter names")), "{:?}", node.said());
+}
+
+#[tokio::test]
+async fn a_target_that_nothing_has_is_named_at_the_start_and_when_it_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("node.toml");
+    fs::write(&file, "log_level = 'acess=info'\n").unwrap();
+    let node = Process::start(&["--config", file.to_str().unwrap()]).await;
+    node.until_ready().await;
+    let told =
+        |target: &str| format!("the log filter names targets that the service does not have targets=\"{target}\"");
+    assert!(line_with(&node, &[&told("acess")]).await.contains(" WARN "));
+    line_with(&node, &["the node is ready"]).await;
+    let set = run(&["log-level", "odrer_events=info,info", "--address", &node.address.to_string()]).await;
+    assert_eq!((set.code, &*set.stderr), (Some(0), "warning: the service has no target 'odrer_events'\n"), "{set:?}");
+    line_with(&node, &[&told("odrer_events")]).await;
+    fs::write(&file, "log_level = 'ordersytem=debug'\n").unwrap();
+    node.signal("HUP");
+    line_with(&node, &[&told("ordersytem")]).await;
+}
+
 /// A call with this id, by the caller with this key.
-fn call<T>(message: T, id: &str, key: Option<&str>) -> Request<T> {
+pub fn call<T>(message: T, id: &str, key: Option<&str>) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("x-request-id", id.parse().expect("ASCII"));
     if let Some(key) = key {
@@ -158,7 +187,7 @@ fn call<T>(message: T, id: &str, key: Option<&str>) -> Request<T> {
 }
 
 /// The first line of the log with all of these texts.
-async fn line_with(node: &Process, texts: &[&str]) -> String {
+pub async fn line_with(node: &Process, texts: &[&str]) -> String {
     let has_all = |line: &String| texts.iter().all(|text| line.contains(text));
     until(&format!("a line has {texts:?}"), async || node.said().into_iter().find(has_all)).await
 }

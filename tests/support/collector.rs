@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use opentelemetry_proto::tonic::{
     collector::trace::v1::{
-        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
         trace_service_server::{TraceService, TraceServiceServer},
     },
     common::v1::{KeyValue, any_value::Value},
@@ -28,6 +28,10 @@ pub struct Collector {
 
 #[derive(Clone, Default)]
 struct Received {
+    /// A header that each call must have.
+    required: Option<(&'static str, &'static str)>,
+    /// How many spans of each batch are rejected, and why.
+    rejected: Option<(i64, &'static str)>,
     /// Each with the name of the node that has sent it.
     spans: Arc<Mutex<Vec<(String, Span)>>>,
     resource: Arc<Mutex<HashMap<String, String>>>,
@@ -39,6 +43,11 @@ impl TraceService for Received {
         &self,
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        if let Some((name, value)) = self.required
+            && request.metadata().get(name).is_none_or(|given| given != value)
+        {
+            return Err(Status::permission_denied(format!("{name} is required")));
+        }
         for resource in request.into_inner().resource_spans {
             let attributes = resource.resource.unwrap_or_default().attributes;
             let attributes: HashMap<_, _> = attributes.iter().map(|pair| (pair.key.clone(), text(pair))).collect();
@@ -47,15 +56,37 @@ impl TraceService for Received {
             let spans = resource.scope_spans.into_iter().flat_map(|scope| scope.spans);
             self.spans.lock().extend(spans.map(|span| (node.clone(), span)));
         }
-        Ok(Response::new(ExportTraceServiceResponse::default()))
+        let partial_success = self
+            .rejected
+            .map(|(rejected_spans, why)| ExportTracePartialSuccess { rejected_spans, error_message: why.to_owned() });
+        Ok(Response::new(ExportTraceServiceResponse { partial_success }))
     }
 }
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::serve(Received::default()).await
+    }
+
+    /// One that refuses calls without this header.
+    pub async fn requiring(name: &'static str, value: &'static str) -> Self {
+        Self::serve(Received { required: Some((name, value)), ..Received::default() }).await
+    }
+
+    /// One that rejects `spans` of each batch.
+    pub async fn rejecting(spans: i64, why: &'static str) -> Self {
+        Self::serve(Received { rejected: Some((spans, why)), ..Received::default() }).await
+    }
+
+    /// Ends it: its port is closed when this returns.
+    pub async fn stop(&mut self) {
+        self.serving.abort();
+        let _ = (&mut self.serving).await;
+    }
+
+    async fn serve(received: Received) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let received = Received::default();
         let service = TraceServiceServer::new(received.clone());
         let serving = tokio::spawn(async move {
             Server::builder()

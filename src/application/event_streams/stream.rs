@@ -7,8 +7,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Step, feed::EventFeed, order::OrderHistory};
 use crate::{
     application::{AppError, Scope, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut},
+    codec,
     domain::ids::OrderId,
     ports::event_store::{LogPoint, Revision, StoredEvent},
+    telemetry::traces::{self, Links},
 };
 
 /// The log, as event streams read it. Cheap to clone.
@@ -61,6 +63,8 @@ pub struct EventStream {
     /// The rest of one batch.
     batch: VecDeque<StoredEvent>,
     is_over: bool,
+    /// The links of the span of the call; `None` if the call is not recorded.
+    links: Option<Links>,
     _permit: Option<EventStreamPermit>,
 }
 
@@ -136,8 +140,10 @@ impl EventLog {
 }
 
 impl EventStream {
-    const fn new(source: Source, permit: Option<EventStreamPermit>) -> Self {
-        Self { source, batch: VecDeque::new(), is_over: false, _permit: permit }
+    /// Opened within its call, whose span gets links to the commands of the events.
+    fn new(source: Source, permit: Option<EventStreamPermit>) -> Self {
+        let links = traces::recorded().map(Links::of);
+        Self { source, batch: VecDeque::new(), is_over: false, links, _permit: permit }
     }
 
     /// The next item; `None` after the end, and after an error. Call it only after the previous item has been passed on: the share of its batch of the
@@ -169,7 +175,11 @@ impl EventStream {
 
     /// The next event, if it has been read already.
     pub fn next_ready(&mut self) -> Option<StoredEvent> {
-        self.batch.pop_front()
+        let event = self.batch.pop_front()?;
+        if let Some(links) = &mut self.links {
+            links.add(|| codec::sampled_cause(&event.payload));
+        }
+        Some(event)
     }
 
     /// Whether the stream, if it has ended, has only read as many events as it may: it can be continued after [`EventStream::point`].

@@ -302,6 +302,7 @@ impl Subscription {
             [
                 KeyValue::new("messaging.system", self.parts.bus.kind()),
                 KeyValue::new("messaging.operation.type", "process"),
+                KeyValue::new("messaging.operation.name", "process"),
                 KeyValue::new("messaging.consumer.group.name", self.handler.name().to_owned()),
                 KeyValue::new("messaging.message.id", message.event_id().to_string()),
                 KeyValue::new("ordersystem.event.kind", message.kind.clone().into_owned()),

@@ -5,7 +5,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use async_trait::async_trait;
 
 use super::{EventHandler, HandlerError, ReceivedEvent};
-use crate::{domain::order::EventKind, telemetry::logs::ORDER_EVENTS};
+use crate::{
+    codec::EventHeader,
+    domain::order::EventKind,
+    telemetry::{
+        call::Order,
+        logs::ORDER_EVENTS,
+        traces::{Traces, context},
+    },
+};
 
 /// The name under which events of unknown kinds are counted.
 const OTHER: &str = "other";
@@ -38,7 +46,18 @@ impl OrderEventLogger {
         self.undecodable.load(Relaxed)
     }
 
+    /// Logs the event as a line about its order, with the trace of the command that caused it: the handler has a trace of its own.
     fn log(&self, event: &ReceivedEvent) {
+        let header = EventHeader::read(event.payload()).unwrap_or_default();
+        let cause = header.traceparent().and_then(|text| context::parse(text, None));
+        let log = || Order::of(event.order_number()).step(|| self.log_fields(event));
+        match Traces::off().call(cause) {
+            Some(cause) => cause.poll(log),
+            None => log(),
+        }
+    }
+
+    fn log_fields(&self, event: &ReceivedEvent) {
         let (event_id, kind, position, attempt) = (event.event_id(), event.kind(), event.position(), event.attempt());
         match event.decode() {
             Ok(decoded) => tracing::info!(

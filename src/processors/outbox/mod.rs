@@ -389,6 +389,7 @@ impl OutboxRelay {
             [
                 KeyValue::new("messaging.system", self.parts.bus.kind()),
                 KeyValue::new("messaging.operation.type", "send"),
+                KeyValue::new("messaging.operation.name", "publish"),
                 KeyValue::new("messaging.batch.message_count", count),
             ],
         );

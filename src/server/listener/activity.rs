@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tower::Service;
 
+use super::unread::Unread;
 use crate::server::observed::{Observed, Observer, Observing};
 
 /// The requests being answered on one connection, and other signs of its use.
@@ -35,6 +36,8 @@ pub(super) struct Activity {
     read_bytes: AtomicUsize,
     /// Cancelled when the permit of the connection is needed.
     evicted: CancellationToken,
+    /// The unread body of an HTTP/1 request.
+    pub(super) unread: Arc<Unread>,
 }
 
 impl Activity {
@@ -46,6 +49,7 @@ impl Activity {
             idle_since_ms: AtomicU64::new(0),
             read_bytes: AtomicUsize::new(0),
             evicted: CancellationToken::new(),
+            unread: Arc::default(),
         }
     }
 

@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use bytes::Bytes;
-use http_body::Body as HttpBody;
 use hyper::body::Incoming;
 use metrics::{Counter, Gauge};
 
@@ -52,7 +50,7 @@ impl Drop for OpenConnection {
 }
 
 /// Counts the bytes of a request.
-struct ReceivedBytes(Arc<Meter>);
+pub(super) struct ReceivedBytes(Arc<Meter>);
 
 impl Observer<Bytes> for ReceivedBytes {
     fn data(&mut self, data: &Bytes) {
@@ -61,6 +59,6 @@ impl Observer<Bytes> for ReceivedBytes {
 }
 
 /// The body of a request, whose bytes `meter` counts.
-pub(super) fn counted(body: Incoming, meter: Arc<Meter>) -> Body {
-    if body.is_end_stream() { Body::new(body) } else { Body::new(Observed::new(body, Some(ReceivedBytes(meter)))) }
+pub(super) fn counted(body: Incoming, meter: Arc<Meter>) -> Observed<Incoming, ReceivedBytes> {
+    Observed::new(body, Some(ReceivedBytes(meter)))
 }

@@ -16,6 +16,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderName, HeaderValue, Request, Response, header};
 use hyper::body::Incoming;
 use pin_project_lite::pin_project;
@@ -120,7 +121,7 @@ where
 {
     type Response = Response<Observed<B, Open>>;
     type Error = Infallible;
-    type Future = Announced<S::Future>;
+    type Future = Announced<S::Future, B>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -128,30 +129,48 @@ where
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let open = Some(Open::begin(&self.course));
-        Announced { announced: self.announced.clone(), reply: self.inner.call(request), open }
+        let reply = Some(self.inner.call(request));
+        Announced { announced: self.announced.clone(), reply, open, answered: None }
     }
 }
 
+/// A response that waits until the body of its request has been drained; the result is whether it has been.
+type Answered<B> = (Response<B>, Option<BoxFuture<'static, bool>>);
+
 pin_project! {
     /// A pending response, which announces whether and for how long the connection is kept.
-    pub(super) struct Announced<F> {
+    pub(super) struct Announced<F, B> {
+        // `None` once it is answered.
         #[pin]
-        reply: F,
+        reply: Option<F>,
+        answered: Option<Answered<B>>,
         open: Option<Open>,
         announced: CancellationToken,
     }
 }
 
-impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announced<F> {
+impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announced<F, B> {
     type Output = Result<Response<Observed<B, Open>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.reply.poll(task))?;
+        let mut this = self.project();
+        if let Some(reply) = this.reply.as_mut().as_pin_mut() {
+            let response = ready!(reply.poll(task))?;
+            // Dropped with the body of the request, if that is still unread.
+            this.reply.set(None);
+            let unread = this.open.as_ref().and_then(|open| open.course.activity.unread.answered());
+            let unread = unread.filter(|_| !response.headers().contains_key(header::CONNECTION));
+            *this.answered = Some((response, unread.map(|body| body.is_drained().boxed())));
+        }
+        let is_left = match this.answered {
+            Some((_, Some(drained))) => !ready!(drained.as_mut().poll(task)),
+            _ => false,
+        };
+        let Some((mut response, _)) = this.answered.take() else { return Poll::Pending };
         let open = this.open.take();
         let is_announced = open.as_ref().is_some_and(|open| open.course.is_announced.load(Ordering::Acquire));
         let headers = response.headers_mut();
-        if is_announced || this.announced.is_cancelled() {
+        if is_left || is_announced || this.announced.is_cancelled() {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         } else if !headers.contains_key(header::CONNECTION) {
             // Clients that honour it do not send the next request into a closing connection.

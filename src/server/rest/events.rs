@@ -29,6 +29,8 @@ struct EventView<'a> {
     actor: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
     on_behalf_of: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    traceparent: &'a str,
     #[serde(flatten)]
     change: ChangeView<'a>,
 }
@@ -51,6 +53,7 @@ pub fn write(stored: &StoredEvent, signer: &Signer, out: &mut Vec<u8>) -> Result
         request_id: &message.request_id,
         actor: &message.actor,
         on_behalf_of: &message.on_behalf_of,
+        traceparent: &message.traceparent,
         change: ChangeView::of(&event),
     };
     serde_json::to_writer(out, &view).map_err(|error| AppError::Corrupt(error.to_string()))

@@ -29,6 +29,7 @@ use crate::{
         error::{ApiError, trailers},
         grpc::header_names::TIMEOUT,
     },
+    telemetry::traces::{self, Scope},
 };
 
 /// The layer.
@@ -96,13 +97,14 @@ where
             return this.reply.poll(task).map_ok(|response| response.map(DueBody::free));
         };
         if let Poll::Ready(reply) = deadline::sync_within(limit.deadline(), || this.reply.poll(task)) {
-            let limit = this.limit.take();
-            return Poll::Ready(reply.map(|response| response.map(|body| DueBody { body: Some(body), limit })));
+            let (limit, span) = (this.limit.take(), traces::recorded());
+            return Poll::Ready(reply.map(|response| response.map(|body| DueBody { body: Some(body), limit, span })));
         }
-        limit
-            .as_mut()
-            .poll(task)
-            .map(|()| Ok(too_late().into_http().map(|_: Body| DueBody { body: None, limit: None })))
+        limit.as_mut().poll(task).map(|()| {
+            // The work is dropped, with its spans.
+            traces::recorded().iter().for_each(Scope::set_late);
+            Ok(too_late().into_http().map(|_: Body| DueBody { body: None, limit: None, span: None }))
+        })
     }
 }
 
@@ -117,13 +119,15 @@ pin_project! {
         #[pin]
         body: Option<B>,
         limit: Option<Pin<Box<Sleep>>>,
+        // The span of a recorded call with a deadline.
+        span: Option<Scope>,
     }
 }
 
 impl<B> DueBody<B> {
     /// A body without a deadline.
     const fn free(body: B) -> Self {
-        Self { body: Some(body), limit: None }
+        Self { body: Some(body), limit: None, span: None }
     }
 }
 
@@ -136,6 +140,7 @@ impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for DueBody<B> {
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         // Checked first, since a body that always has more data would never time out.
         if this.limit.as_mut().is_some_and(|limit| limit.as_mut().poll(task).is_ready()) {
+            this.span.iter().for_each(Scope::set_late);
             this.body.set(None);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers(&too_late())))));
         }

@@ -8,16 +8,12 @@ use std::{
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::{HeaderValue, Method, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::Body as HttpBody;
-use tonic::Code;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::{
-    refusal::BodyIsRead,
-    reply::{ReplyBody, Replying},
-};
+use super::reply::{ReplyBody, Replying};
 use crate::server::call::{Call, Protocol};
 
 /// The layer.
@@ -57,14 +53,13 @@ where
         if !is_call {
             return Replying::Inner { reply: self.inner.call(request) };
         }
-        let version = request.version();
         spell_plainly(&mut request);
         let inner = self.inner.clone().map_request(|request: Request<tonic::body::Body>| request.map(Body::new));
         let reply = GrpcWebLayer::new().layer(inner).call(request);
-        let reply = async move {
-            let Ok(response) = reply.await;
-            end_if_unread(version, response.map(Body::new))
-        };
+        let reply = reply.map(|reply| {
+            let Ok(response) = reply;
+            response.map(Body::new)
+        });
         Replying::Later { reply: reply.boxed() }
     }
 }
@@ -79,15 +74,4 @@ fn spell_plainly(request: &mut Request<Body>) {
     if let Ok(plain) = HeaderValue::from_str(&name.to_ascii_lowercase()) {
         request.headers_mut().insert(header::CONTENT_TYPE, plain);
     }
-}
-
-/// A request refused for its size has not been read to its end, and over HTTP/1 nothing can follow it on its connection. The response announces that;
-/// otherwise the client would send the next request into a closing connection.
-fn end_if_unread(version: Version, mut response: Response<Body>) -> Response<Body> {
-    let refused = tonic::Status::from_header_map(response.headers()).map(|status| status.code());
-    let is_unread = matches!(refused, Some(Code::ResourceExhausted | Code::PermissionDenied | Code::Unauthenticated));
-    if version < Version::HTTP_2 && is_unread && response.extensions().get::<BodyIsRead>().is_none() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    response
 }

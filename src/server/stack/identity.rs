@@ -120,7 +120,7 @@ where
             Err(error) => {
                 let mut response = refusal::response(protocol, error.clone());
                 access::explain(response.headers_mut(), &error);
-                refusal::read_away(request, response)
+                Replying::own(response)
             }
         }
     }

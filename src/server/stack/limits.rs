@@ -13,10 +13,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::{
-    refusal,
-    reply::{ReplyBody, Replying},
-};
+use super::reply::{ReplyBody, Replying};
 use crate::{
     application::admission::{Admission, Run},
     server::{
@@ -86,7 +83,7 @@ where
         }
         let response =
             if protocol.is_grpc() { self.gatekeeper.grpc_refusal.response() } else { overloaded().into_response() };
-        refusal::read_away(request, response)
+        Replying::own(response)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use pin_project_lite::pin_project;
 use tonic::Code;
@@ -19,17 +19,18 @@ use super::reply::ReplyCode;
 use crate::{
     server::{
         call::{Call, is_probe},
-        meters::CANCELLED,
+        meters::{CANCELLED, OTHER, Verb},
         observed::{Observed, Observer},
     },
-    telemetry::traces::{KeyValue, Scope, SpanContext, Traces, context},
+    telemetry::{
+        call,
+        traces::{KeyValue, Scope, SpanContext, Traces, context},
+    },
 };
 
 /// The headers of the trace context (W3C).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-/// The name for all unknown methods, so that a client cannot invent names.
-const OTHER: &str = "_OTHER";
 
 /// The layer.
 #[derive(Clone, Debug)]
@@ -58,7 +59,7 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody<Data = Bytes>,
 {
-    type Response = Response<Observed<B, End>>;
+    type Response = Response<Observed<B, TracedCall>>;
     type Error = Infallible;
     type Future = Recorded<S::Future>;
 
@@ -75,15 +76,14 @@ where
 
 /// Begins the span of a call; `None` if there is nothing to record, nor a context to pass on.
 fn begin(traces: &Traces, request: &mut Request<Body>) -> Option<TracedCall> {
-    if is_probe(request.uri().path()) {
-        return None;
-    }
-    let scope = traces.call(caller(request.headers()))?;
+    let caller = caller(request.headers());
+    let scope = if is_probe(request.uri().path()) { Traces::off().call(caller) } else { traces.call(caller) }?;
+    call::set_trace(scope.trace_id());
     let (is_grpc, path) = Call::read(request, |call| (call.protocol.is_grpc(), call.called.path()));
     if scope.is_recording() {
-        if is_grpc { describe_rpc(&scope, path) } else { describe_http(&scope, request.method(), path) }
+        if is_grpc { describe_rpc(&scope, path) } else { describe_http(&scope, Verb::of(request.method()), path) }
     }
-    Some(TracedCall { scope, is_grpc })
+    Some(TracedCall { scope, code: ReplyCode::unknown(is_grpc), is_answered: false })
 }
 
 /// The context of the caller; `None` if the header is repeated.
@@ -106,36 +106,12 @@ fn describe_rpc(scope: &Scope, path: Option<&'static str>) {
 }
 
 /// `route` is the template of the path: the path itself and the query contain ids of customers.
-fn describe_http(scope: &Scope, method: &Method, route: Option<&'static str>) {
-    let method = match *method {
-        Method::GET => "GET",
-        Method::POST => "POST",
-        Method::HEAD => "HEAD",
-        Method::OPTIONS => "OPTIONS",
-        _ => OTHER,
-    };
-    let Some(route) = route else {
-        return scope.describe(method, [KeyValue::new("http.request.method", method)]);
-    };
-    let attributes = [KeyValue::new("http.request.method", method), KeyValue::new("http.route", route)];
-    scope.describe(format!("{method} {route}"), attributes);
-}
-
-/// A call with its span or the context of its caller.
-struct TracedCall {
-    scope: Scope,
-    is_grpc: bool,
-}
-
-impl TracedCall {
-    /// Records the head of `response`. The span, if there is one, ends with the body.
-    fn answered<B>(self, response: &Response<B>) -> Option<End> {
-        if !self.scope.is_recording() {
-            return None;
-        }
-        let mut end = End { scope: self.scope, code: ReplyCode::unknown(self.is_grpc) };
-        end.head(response.status(), response.headers());
-        Some(end)
+fn describe_http(scope: &Scope, verb: Verb, route: Option<&'static str>) {
+    let name = if verb == Verb::Other { "HTTP" } else { verb.name() };
+    let method = KeyValue::new("http.request.method", verb.name());
+    match route {
+        None => scope.describe(name, [method]),
+        Some(route) => scope.describe(format!("{name} {route}"), [method, KeyValue::new("http.route", route)]),
     }
 }
 
@@ -154,7 +130,7 @@ where
     F: Future<Output = Result<Response<B>, Infallible>>,
     B: HttpBody<Data = Bytes>,
 {
-    type Output = Result<Response<Observed<B, End>>, Infallible>;
+    type Output = Result<Response<Observed<B, TracedCall>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
@@ -163,19 +139,25 @@ where
             Some(call) => call.scope.poll(|| this.reply.poll(task)),
         };
         let response = ready!(polled)?;
-        let end = this.call.take().and_then(|call| call.answered(&response));
-        Poll::Ready(Ok(response.map(|body| Observed::new(body, end))))
+        // A context that is only passed on has no use for the reply.
+        let mut call = this.call.take().filter(|call| call.scope.is_recording());
+        if let Some(call) = &mut call {
+            call.head(response.status(), response.headers());
+        }
+        Poll::Ready(Ok(response.map(|body| Observed::new(body, call))))
     }
 }
 
-/// Ends the span of an answered call when it is dropped.
-pub struct End {
+/// A call with its span or the context of its caller. The span ends when this is dropped.
+pub struct TracedCall {
     scope: Scope,
     code: ReplyCode,
+    is_answered: bool,
 }
 
-impl Observer<Bytes> for End {
+impl Observer<Bytes> for TracedCall {
     fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
+        self.is_answered = true;
         self.code.head(status, headers);
     }
 
@@ -184,7 +166,7 @@ impl Observer<Bytes> for End {
     }
 }
 
-impl End {
+impl TracedCall {
     fn set_status(&self, status: u16) {
         self.scope.set("http.response.status_code", i64::from(status));
         if (500..600).contains(&status) {
@@ -210,13 +192,20 @@ impl End {
     }
 }
 
-impl Drop for End {
+impl Drop for TracedCall {
     fn drop(&mut self) {
         match self.code.get() {
-            // The client left before the trailers.
-            None => self.set_grpc_code(CANCELLED),
             Some(code) if self.code.is_grpc() => self.set_grpc_code(code),
             Some(status) => self.set_status(status),
+            // The client left before the code. Most streams end that way, once they have begun.
+            None => {
+                if self.code.is_grpc() {
+                    self.set_grpc_code(CANCELLED);
+                }
+                if !self.is_answered {
+                    self.scope.fail_unfinished();
+                }
+            }
         }
         self.scope.end();
     }

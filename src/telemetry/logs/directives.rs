@@ -11,13 +11,16 @@ pub const ORDER_EVENTS: &str = "order_events";
 /// The target of the access log, one line for each call.
 pub const ACCESS: &str = "access";
 
-/// The target of the audit.
+/// The target of the audit: refused calls, and actions of operators.
 pub const AUDIT: &str = "audit";
 
-/// The defaults of the targets that a filter does not name. Events and calls are logged only if they are named. Libraries log errors only, and the
-/// client of NATS logs nothing: its lines name neither address nor cause, and the backend logs its own. HTTP and TLS lines below ERROR concern client
+/// The root of the modules of the service, which are its other targets.
+const SERVICE: &str = "ordersystem";
+
+/// The defaults of the targets that a filter does not name. Without the level for all others, [`EnvFilter`] would switch them off. Events and calls are
+/// logged only if they are named. Libraries log errors only, and the client of NATS logs nothing: its lines name neither address nor cause, and the backend logs its own. HTTP and TLS lines below ERROR concern client
 /// behaviour, which clients may repeat without limit.
-const DEFAULTS: &str = "order_events=off,access=off,async_nats=off,h2=error,hyper=error,hyper_util=error,tonic=error,\
+const DEFAULTS: &str = "info,order_events=off,access=off,async_nats=off,h2=error,hyper=error,hyper_util=error,tonic=error,\
                             tonic_web=error,tower=error";
 
 /// Checks a filter. A lone word must be a level: [`EnvFilter`] would treat a misspelt level as a target, and silently log something else.
@@ -57,6 +60,20 @@ pub(super) fn silences_audit(text: &str) -> bool {
         let level = directive.rsplit_once('=').and_then(|(_, level)| level.trim().parse::<LevelFilter>().ok());
         target == AUDIT && level.is_some_and(|level| level < LevelFilter::INFO)
     })
+}
+
+/// The targets in `text` that neither the service nor its libraries have, such as misspelt ones. They are no errors: a handler of another crate may log
+/// under its own target.
+#[must_use]
+pub fn unknown_targets(text: &str) -> Vec<String> {
+    let named = text.split(',').filter_map(|directive| directive.split(['=', '[']).next().map(str::trim));
+    let is_level = |target: &str| target.parse::<LevelFilter>().is_ok();
+    named.filter(|target| !target.is_empty() && !is_level(target) && !is_known(target)).map(str::to_owned).collect()
+}
+
+fn is_known(target: &str) -> bool {
+    let root = target.split("::").next().unwrap_or_default();
+    [SERVICE, AUDIT].contains(&root) || DEFAULTS.split(',').any(|default| default.split('=').next() == Some(root))
 }
 
 #[cfg(test)]
@@ -104,6 +121,23 @@ mod tests {
         for text in ["off", "audit=info", "info,audit=debug", "auditor=off", "info,h2=off", "[{audit}]=off"] {
             assert!(!silences_audit(text), "{text}");
         }
+    }
+
+    #[test]
+    fn without_a_level_for_the_service_it_logs_as_by_default() {
+        assert_eq!(passing("access=info"), ["ordersystem warn", "audit info", "access warn", "h2 error"]);
+        assert_eq!(passing("acess=info"), ["ordersystem warn", "audit info", "h2 error"]);
+        assert_eq!(
+            passing("ordersystem::node=debug"),
+            ["ordersystem debug", "ordersystem warn", "audit info", "h2 error"]
+        );
+    }
+
+    #[test]
+    fn a_target_that_nothing_has_is_named() {
+        let known = "warn,ordersystem=info,ordersystem::node[span]=debug,audit=off,access=info,order_events=info,h2=warn,[x]=info";
+        assert!(unknown_targets(known).is_empty());
+        assert_eq!(unknown_targets("acess=info, ordersystm::node=debug,info"), ["acess", "ordersystm::node"]);
     }
 
     #[test]

@@ -104,6 +104,7 @@ impl LogLevels {
         }
         let reverts_at = duration.map(|duration| SystemTime::now() + duration);
         let change = self.change(|state| state.set = Some(Set { filter: filter.to_owned(), reverts_at }))?;
+        self.warn_of_unknown_targets();
         if let Some(duration) = duration {
             let levels = self.clone();
             tokio::spawn(async move {
@@ -131,7 +132,17 @@ impl LogLevels {
             state.set = None;
             filter.clone_into(&mut state.configured);
         };
-        self.change(configure).map(drop)
+        self.change(configure)?;
+        self.warn_of_unknown_targets();
+        Ok(())
+    }
+
+    /// Logs the targets of a new filter that nothing in the service has: a misspelt one would otherwise just be silent.
+    pub(super) fn warn_of_unknown_targets(&self) {
+        let unknown = directives::unknown_targets(&self.in_effect().filter);
+        if !unknown.is_empty() {
+            tracing::warn!(targets = unknown.join(", "), "the log filter names targets that the service does not have");
+        }
     }
 
     /// Ends the setting made by the change with this number, unless there was a later one.

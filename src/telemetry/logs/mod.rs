@@ -22,7 +22,7 @@ use tracing_subscriber::{
 
 use self::lines::{JsonLines, TextLines, write_field};
 pub use self::{
-    directives::{ACCESS, AUDIT, ORDER_EVENTS, check},
+    directives::{ACCESS, AUDIT, ORDER_EVENTS, check, unknown_targets},
     levels::{InEffect, InvalidFilter, LogLevels},
 };
 
@@ -52,6 +52,7 @@ pub fn start_logging(config: &LogConfig) -> Result<LogLevels, String> {
     let (filter, levels) = LogLevels::new(&config.level).map_err(|error| error.to_string())?;
     let lines = lines(config.format, stderr().is_terminal(), stderr);
     Registry::default().with(filter).with(lines).try_init().map_err(|error| error.to_string())?;
+    levels.warn_of_unknown_targets();
     Ok(levels)
 }
 

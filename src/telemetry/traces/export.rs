@@ -7,12 +7,10 @@ use std::time::Duration;
 
 use metrics::Counter;
 use opentelemetry::{Context, KeyValue, trace::TracerProvider as _};
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
-    resource::EnvResourceDetector,
-    trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanExporter as _, SpanProcessor},
+    trace::{Sampler, SdkTracerProvider, Span, SpanData, SpanProcessor},
 };
 use tokio::{
     sync::mpsc,
@@ -20,7 +18,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Traces;
+use super::{
+    MAX_LINKS, Traces,
+    collector::{Collector, Rejected},
+    environment::{self, Environment},
+};
 use crate::telemetry::{
     TraceConfig,
     outage::{Line, Outage},
@@ -32,19 +34,13 @@ const MAX_QUEUED: usize = 8_192;
 const MAX_BATCH: usize = 512;
 /// How long a span waits for others to be sent with it.
 const BATCH_DELAY: Duration = Duration::from_millis(500);
-/// How long the collector may take to accept a batch.
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a node that ends may take to send the rest.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
-/// The maximum number of links of a span: a publish has one for each command.
-const MAX_LINKS: u32 = 128;
-/// The variable of OpenTelemetry that names the service.
-const SERVICE_NAME: &str = "OTEL_SERVICE_NAME";
 
 /// Sends queued spans to the collector.
 #[derive(Debug)]
 pub struct Exporting {
-    exporter: SpanExporter,
+    collector: Collector,
     endpoint: String,
     queued: mpsc::Receiver<SpanData>,
     exported: Counter,
@@ -56,16 +52,23 @@ pub struct Exporting {
 /// metrics; the collector is not called yet.
 ///
 /// # Errors
-/// If the endpoint is not a valid address.
+/// If the endpoint is not a valid address, or the headers in the environment are malformed.
 pub fn open(
     config: &TraceConfig,
     node: &str,
 ) -> Result<(Traces, Option<Exporting>), Box<dyn std::error::Error + Send + Sync>> {
     let Some(endpoint) = config.endpoint.clone() else { return Ok((Traces::off(), None)) };
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(&endpoint).with_timeout(EXPORT_TIMEOUT).build();
-    let mut exporter = exporter.map_err(|error| format!("otlp-endpoint: {error}"))?;
-    let resource = resource(node);
-    exporter.set_resource(&resource);
+    let environment = Environment::new(&environment::of_process);
+    if let Some(variable) = environment.switched_off_by() {
+        tracing::info!(variable, "no spans are made, although there is an endpoint for them");
+        return Ok((Traces::off(), None));
+    }
+    if let Some(exporter) = environment.unknown_exporter() {
+        tracing::warn!(exporter, "OTEL_TRACES_EXPORTER is ignored: spans are sent over OTLP");
+    }
+    let resource = resource(node, environment);
+    let collector = Collector::new(&endpoint, environment.headers()?, &resource);
+    let collector = collector.map_err(|error| format!("otlp-endpoint: {error}"))?;
     let (sender, queued) = mpsc::channel(MAX_QUEUED);
     let dropped = |reason| metrics::counter!("ordersystem_trace_spans_dropped_total", "reason" => reason);
     let provider = SdkTracerProvider::builder()
@@ -76,7 +79,7 @@ pub fn open(
         .with_resource(resource)
         .build();
     let exporting = Exporting {
-        exporter,
+        collector,
         endpoint,
         queued,
         exported: metrics::counter!("ordersystem_trace_spans_exported_total"),
@@ -87,17 +90,18 @@ pub fn open(
 }
 
 /// The attributes of this process in its spans. The variables of OpenTelemetry win over our own values.
-fn resource(node: &str) -> Resource {
+fn resource(node: &str, environment: Environment<'_>) -> Resource {
     let own = [
         KeyValue::new("service.name", "ordersystem"),
         KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
         KeyValue::new("service.instance.id", node.to_owned()),
     ];
-    let resource = Resource::builder_empty().with_attributes(own).with_detector(Box::new(EnvResourceDetector::new()));
-    match std::env::var(SERVICE_NAME) {
-        Ok(name) if !name.is_empty() => resource.with_service_name(name).build(),
-        _ => resource.build(),
+    let (given, ignored) = environment.attributes();
+    if !ignored.is_empty() {
+        let ignored = ignored.join(", ");
+        tracing::warn!(ignored, "OTEL_RESOURCE_ATTRIBUTES has members that are not name=value");
     }
+    Resource::builder_empty().with_attributes(own).with_attributes(given).build()
 }
 
 /// The queue in which ended spans wait for the collector.
@@ -169,34 +173,31 @@ impl Exporting {
     async fn export(&mut self, batch: &mut Vec<SpanData>) {
         let spans = std::mem::take(batch);
         let count = spans.len() as u64;
-        let outcome = match timeout(EXPORT_TIMEOUT, self.exporter.export(spans)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer in {EXPORT_TIMEOUT:?}")),
-        };
-        let collector = &self.endpoint;
-        match outcome {
-            Ok(()) => {
+        let endpoint = &self.endpoint;
+        let (dropped, why) = match self.collector.export(spans).await {
+            Ok(Rejected { spans: 0, .. }) => {
                 self.exported.increment(count);
                 if let Some(lasted) = self.outage.works() {
                     tracing::info!(
-                        collector,
+                        collector = endpoint,
                         lasted_ms = lasted.as_millis() as u64,
                         "the collector of traces accepts spans again"
                     );
                 }
+                return;
             }
-            Err(error) => {
-                self.failed.increment(count);
-                if let Some(Line { unsaid }) = self.outage.failed(&error) {
-                    tracing::warn!(
-                        collector,
-                        error,
-                        unsaid,
-                        "spans are dropped: the collector of traces does not accept them"
-                    );
-                }
-            }
+            Ok(Rejected { spans, reason }) => (spans.min(count), reason),
+            Err(error) => (count, error),
+        };
+        self.exported.increment(count - dropped);
+        self.failed.increment(dropped);
+        if let Some(Line { unsaid }) = self.outage.failed(&why) {
+            tracing::warn!(
+                collector = endpoint,
+                error = why,
+                unsaid,
+                "spans are dropped: the collector of traces does not accept them"
+            );
         }
     }
 }

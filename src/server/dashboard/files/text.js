@@ -72,7 +72,7 @@ export function duration(seconds) {
 }
 
 // The fields that all events have.
-const COMMON = ["type", "eventId", "orderId", "revision", "cursor", "customerId", "requestId", "actor", "onBehalfOf"];
+const COMMON = ["type", "eventId", "orderId", "revision", "cursor", "customerId", "requestId", "actor", "onBehalfOf", "traceparent"];
 export const timeOf = (event) => event.createdAt || event.paidAt || event.shippedAt || event.deliveredAt || event.cancelledAt;
 export const detailsOf = (event) =>
   Object.entries(event).filter(([name]) => !COMMON.includes(name) && !name.endsWith("At"));

@@ -83,6 +83,13 @@ fn simple() -> Schemas {
         ),
         ("Count", json!({ "type": "integer", "minimum": 0 })),
         ("Revision", json!({ "type": "integer", "minimum": 1 })),
+        (
+            "Traceparent",
+            json!({
+                "type": "string", "pattern": "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+                "description": "The W3C trace context of the command; omitted if it had none.",
+            }),
+        ),
         ("Currency", json!({ "type": "string", "enum": Currency::codes().collect::<Vec<_>>() })),
         (
             "Violation",
@@ -227,7 +234,7 @@ fn events() -> Schemas {
         let mut properties = json!({
             "type": { "const": kind }, "eventId": string(), "orderId": reference("Id"), "revision": reference("Revision"),
             "cursor": string(), "customerId": string(), "requestId": string(), "actor": string(),
-            "onBehalfOf": string(),
+            "onBehalfOf": string(), "traceparent": reference("Traceparent"),
         });
         if let (Value::Object(all), Value::Object(own)) = (&mut properties, own) {
             all.extend(own);
