@@ -7,6 +7,7 @@ import os
 import pathlib
 import sys
 
+from console import from_disk
 from harness import Process, free_port, tool, until
 
 # axe-core, which checks accessibility, from npm; test-all.sh installs it.
@@ -20,10 +21,12 @@ RUN_AXE = """
 
 
 class Browser(Process):
-    """Headless Chromium, which opens the pages of `node`."""
+    """Headless Chromium, which opens the pages of `node`. With CONSOLE_FROM_DISK=1 the console is that of the source, not that of the binary."""
 
     def __init__(self, node, *flags):
-        self.node, self.port, self.session = node, free_port(), ""
+        self.node, self.port, self.session, self.url = node, free_port(), "", node.url
+        if os.environ.get("CONSOLE_FROM_DISK") == "1":
+            self.url = f"http://127.0.0.1:{from_disk.serve(node.port)}"
         super().__init__([tool("chromedriver"), f"--port={self.port}"])
         self.until_listening(self.port)
         quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
@@ -45,7 +48,7 @@ class Browser(Process):
         return value
 
     def open(self, path):
-        self.call("POST", "/url", {"url": self.node.url + path})
+        self.call("POST", "/url", {"url": self.url + path})
 
     def navigate(self, hash):
         """Switches the open console to another view."""

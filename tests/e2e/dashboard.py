@@ -12,7 +12,7 @@ import tempfile
 import time
 
 from browser import Browser
-from console import craft, operations, orders, truth
+from console import craft, navigation, operations, orders, truth
 from harness import Node, Redis
 
 # The console polls a node every 5 s.
@@ -50,8 +50,8 @@ def swagger_with_key(browser, key):
 
 def check_console(browser, pictures):
     """All problems found on a node whose callers are not identified."""
-    for part in (craft.page_weight, orders.life_of_an_order, orders.live, orders.hostile_text, orders.money_is_exact, truth.ten_tabs, operations.check_operations,
-                 operations.root_cause, craft.theme, craft.keyboard, craft.dialog):
+    for part in (craft.page_weight, orders.life_of_an_order, orders.live, orders.hidden_tab, orders.hostile_text, orders.money_is_exact, truth.ten_tabs, operations.check_operations,
+                 operations.root_cause, operations.dead_letter_counts, navigation.addresses, navigation.way_back, navigation.filters, craft.theme, craft.keyboard, craft.dialog):
         yield from part(browser)
         yield from (f"{part.__name__}: {error}" for error in browser.errors())
     yield from craft.every_view(browser, pictures)
@@ -63,6 +63,11 @@ def check_with_key(browser, key):
     browser.open("/dashboard")
     if not browser.wait_for_text("Log in to see this", "main"):
         yield "the console does not require a key"
+    if not browser.wait_for_text("logged out", "#connection"):
+        yield "the console does not say that nobody is logged in"
+    if browser.run("return document.activeElement.id") != "key":
+        yield "the field for the key does not have the focus"
+    yield from (f"login: {violation}" for violation in browser.violations())
     if browser.source_contains("customer-of-the-test"):
         yield "the console shows orders without a key"
     browser.wait_for("no link leads to a refusal", "return document.querySelector('#metrics').hidden")
@@ -73,7 +78,7 @@ def check_with_key(browser, key):
     if browser.run(calls) != before:
         yield "a tab without a key repeats refused requests"
     browser.log_in("orderkey_" + 43 * "x")
-    if not browser.wait_for_text("the API key is not known here"):
+    if not browser.wait_for_text("The API key is not known here"):
         yield "the console does not say that a key is wrong"
     browser.log_in(key)
     if not browser.wait_for_text("customer-of-the-test", "#orders"):

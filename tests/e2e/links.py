@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks that every relative link of the repository's pages leads to an existing file and an existing heading in it.
+"""Checks that every relative link and picture of the repository's pages leads to an existing file, and a link to an existing heading in it.
 
 usage: links.py [PAGE ...]      all Markdown files that git tracks, unless pages are named
 """
@@ -41,7 +41,8 @@ def anchors(page):
 
 
 def wrong_links(page):
-    links = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", without_code(page.read_text(encoding="utf-8")))
+    text = without_code(page.read_text(encoding="utf-8"))
+    links = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", text) + re.findall(r'<(?:img|source) [^>]*src(?:set)?="([^"]+)"', text)
     for link in links:
         if re.match(r"[a-z]+:", link):
             continue

@@ -12,6 +12,8 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 MANY = 200_000
 SEEDING_S = 300
 BATCH = 200
+# The page updates at most every 0.7 s.
+A_REACTION_S = 1.5
 
 
 def place(node, customer="c", **more):
@@ -43,6 +45,10 @@ def life_of_an_order(browser):
         yield "a price with too many decimals is not refused with an explanation"
     if browser.run("return document.querySelector(\"[name='items[0].price']\").getAttribute('aria-invalid')") != "true":
         yield "the invalid field is not marked"
+    if "Must have at most 2 decimals" not in browser.text("[name='items[0].price'] + .field-error"):
+        yield "the invalid field does not say what is wrong"
+    if browser.text(".form .total strong") != "1,999.000 USD":
+        yield f"the total of a new order is {browser.text('.form .total strong')}"
     browser.type("input[name='items[0].price']", "9.95")
     browser.click(".form button[type=submit]")
     if not browser.wait_for_text("Pending", "h1"):
@@ -51,6 +57,8 @@ def life_of_an_order(browser):
     order = browser.run("return location.hash.split('/')[2]")
     if not browser.wait_for_text("9,950.00 USD", "main"):
         yield "the total is not grouped, or lacks its decimals"
+    if not browser.wait_for_text("1 item, 9,950.00 USD", ".timeline"):
+        yield "the compact event does not say what was ordered"
     actions = "return [...document.querySelectorAll('[data-action]')].map(it => it.dataset.action).join()"
     if browser.run(actions) != "pay,cancel":
         yield f"a pending order has the actions {browser.run(actions)}"
@@ -101,6 +109,9 @@ def time_travel(browser, order):
             yield f"the events as {form} do not say {text}"
     if not browser.run("return document.querySelectorAll('.timeline li').length === 4"):
         yield "the timeline does not have the four events"
+    browser.run("[...document.querySelectorAll('.timeline a')].find(it => it.textContent === 'revision 3').click()")
+    if not browser.wait_for_text("as it was at revision 3", "#past"):
+        yield "an event does not lead to the order as it was then"
     before = browser.node.call("GET", f"/orders/{order}/history")[0]["createdAt"]
     browser.navigate(f"#/orders/{order}?asOf={before}")
     if not browser.wait_for_text("as it was at revision 1", "#past"):
@@ -161,6 +172,13 @@ def money_is_exact(browser):
     browser.open(f"/dashboard#/orders/{order}")
     if not browser.wait_for_text("90,071,992,547,409.93 USD", "main"):
         yield "a large amount is not shown exactly"
+    items = [{"productId": "p", "quantity": 3, "price": "30023997515803.31"}, {"productId": "q", "quantity": 7, "price": "0.1"}]
+    order = browser.node.call("POST", "/orders", {"customerId": "rich", "items": items})["orderId"]
+    browser.navigate(f"#/orders/{order}")
+    browser.wait_for_text(order, "h1")
+    amounts = browser.run("return [...document.querySelectorAll('.items td[data-column=Amount]')].map(it => it.innerText)")
+    if amounts != ["90,071,992,547,409.93 USD", "0.70 USD"]:
+        yield f"the amounts of the items are {amounts}"
 
 
 def seed(node, order_count=MANY):
@@ -261,3 +279,48 @@ def search_among_many(browser, order_count=MANY):
     browser.navigate("#/orders?currency=USD")
     if not browser.wait_for_text("that were scanned", ".pager"):
         yield "further pages are not scanned for a rare currency"
+    yield from scanned_again(browser)
+
+
+def count_requests(browser):
+    """The number of requests for the list of orders so far."""
+    return browser.run("return performance.getEntriesByType('resource').filter(({ name }) => name.includes('/orders?')).length")
+
+
+def receive(browser, customer, **more):
+    """Places an order, and waits until the page has received its event, and has had the time to react."""
+    before = browser.run("return receivedEvents")
+    order = place(browser.node, customer, **more)
+    browser.wait_for("the event is received", "return receivedEvents > arguments[0]", before)
+    time.sleep(A_REACTION_S)
+    return order
+
+
+def scanned_again(browser):
+    """Many pages are not scanned again for events of other currencies."""
+    browser.run("performance.clearResourceTimings()")
+    before = count_requests(browser)
+    receive(browser, "of a common currency", currency="EUR")
+    if count_requests(browser) != before:
+        yield "an order in another currency repeats the scan"
+    place(browser.node, "of the rare currency", currency="USD")
+    if not browser.wait_for_text("of the rare currency", "#orders"):
+        yield "a new order in the scanned currency does not appear"
+
+
+def hidden_tab(browser):
+    """A tab that nobody sees requests nothing, and is up to date when it is shown."""
+    browser.open("/dashboard")
+    browser.wait_for_text("live", "#connection")
+    place(browser.node, "before the tab is hidden")
+    browser.wait_for_text("before the tab is hidden", "#orders")
+    count_events(browser)
+    set_hidden = "Object.defineProperty(document, 'hidden', {value: arguments[0], configurable: true}); document.dispatchEvent(new Event('visibilitychange'))"
+    browser.run(set_hidden, True)
+    before = count_requests(browser)
+    receive(browser, "while the tab is hidden")
+    if count_requests(browser) != before:
+        yield "a hidden tab requests the list"
+    browser.run(set_hidden, False)
+    if not browser.wait_for_text("while the tab is hidden", "#orders"):
+        yield "a tab that is shown again is not up to date"

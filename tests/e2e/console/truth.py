@@ -28,6 +28,10 @@ def server_unreachable_and_back(browser):
         yield "the title and the icon of the tab do not say that the server is unreachable"
     if "live" in browser.text("#connection"):
         yield "a dead server is shown as live"
+    browser.navigate("#/server")
+    if not browser.wait_for_text("There is nothing to show yet", "main"):
+        yield "a view that is opened while the server is unreachable is empty without an explanation"
+    browser.navigate("#/orders")
     node.start()
     node.until_ready()
     if not browser.wait_for_text("live", "#connection"):

@@ -1,23 +1,29 @@
 // The actions on an order. Each opens a dialog to confirm it, has its own request id, and explains an error.
 
 import { command, newRequestId } from "./api.js";
-import { h, toast } from "./dom.js";
-import { label, money, visible } from "./text.js";
+import { badge, definitionList, h, toast, untrusted } from "./dom.js";
+import { label, money, sentence } from "./text.js";
 
 const field = (name, options = {}) => ({ name, isRequired: false, ...options });
 
 const ACTIONS = {
   pay: {
     title: "Pay", successMessage: "The order is paid.", allowedIn: ["Pending"], buttonLabel: (order) => `Pay ${money(order.total, order.currency)}`,
+    consequence: "The payment is recorded; no money is moved by this service.",
     fields: [field("paymentMethod", { isRequired: true, value: "card" }), field("paymentReference")],
   },
   ship: {
     title: "Ship", successMessage: "The order is shipped.", allowedIn: ["Paid"], buttonLabel: () => "Ship the order",
+    consequence: "A shipped order cannot be cancelled.",
     fields: [field("trackingNumber", { isRequired: true }), field("carrier")],
   },
-  deliver: { title: "Deliver", successMessage: "The order is delivered.", allowedIn: ["Shipped"], buttonLabel: () => "Mark as delivered", fields: [] },
+  deliver: {
+    title: "Deliver", successMessage: "The order is delivered.", allowedIn: ["Shipped"], buttonLabel: () => "Mark as delivered", fields: [],
+    consequence: "A delivered order does not change any more.",
+  },
   cancel: {
     title: "Cancel", successMessage: "The order is cancelled.", allowedIn: ["Pending", "Paid"], buttonLabel: () => "Cancel the order", isDangerous: true,
+    consequence: "A cancelled order cannot be paid, shipped or reopened.",
     fields: [field("reason")],
   },
 };
@@ -35,9 +41,9 @@ export function explain(error) {
   if (error.name === "TypeError") throw error;
   if (!error.status) return "No response was received, so the command may or may not have taken effect. Press the button again: with the same request id " +
     "it takes effect at most once.";
-  if (error.status === 403) return `You may not do this: ${error.message}.`;
-  if (error.status === 401) return `Log in to do this: ${error.message}.`;
-  return EXPLANATIONS[error.reason]?.(error) ?? visible(`Refused: ${error.message}`);
+  if (error.status === 403) return sentence(`You may not do this: ${error.message}`);
+  if (error.status === 401) return sentence(`Log in to do this: ${error.message}`);
+  return EXPLANATIONS[error.reason]?.(error) ?? sentence(`Refused: ${error.message}`);
 }
 
 export function input(spec) {
@@ -49,37 +55,58 @@ export function input(spec) {
 // The values of a form, without empty ones.
 export const formValues = (form) => Object.fromEntries([...new FormData(form)].filter(([, value]) => value !== ""));
 
-// Marks the fields that the violations of an error name.
-export function markInvalidFields(form, error) {
-  for (const element of form.elements) element.removeAttribute("aria-invalid");
-  for (const { field: name } of error.violations ?? []) form.elements.namedItem(name)?.setAttribute?.("aria-invalid", "true");
+export function clearError(form, output) {
+  output.textContent = "";
+  for (const message of form.querySelectorAll(".field-error")) message.remove();
+  for (const element of form.elements) for (const name of ["aria-invalid", "aria-describedby"]) element.removeAttribute(name);
+}
+
+// Shows an error: what is wrong with a field below the field, everything else in `output`.
+export function showError(form, output, error) {
+  const explanation = explain(error);
+  const others = [];
+  for (const { field: name, description } of error.violations ?? []) {
+    const element = form.elements.namedItem(name);
+    if (!(element instanceof HTMLInputElement)) {
+      others.push(sentence(`${name} ${description}`));
+      continue;
+    }
+    const message = h("span", { class: "field-error", id: `error-${element.name.replace(/\W+/g, "-")}` }, sentence(description));
+    element.after(message);
+    element.setAttribute("aria-invalid", "true");
+    element.setAttribute("aria-describedby", message.id);
+  }
+  const marked = form.querySelectorAll("[aria-invalid]");
+  marked[0]?.focus();
+  output.textContent = marked.length ? [`Refused: correct the marked ${marked.length === 1 ? "field" : "fields"}.`, ...others].join(" ") : explanation;
 }
 
 // Opens a dialog with the fields and calls `onConfirm` with their values when it is confirmed. The dialog stays open if that fails.
 export function openDialog({ title, description, fields = [], buttonLabel, isDangerous, onConfirm, note }) {
   const errorText = h("p", { class: "refusal", role: "alert" });
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, buttonLabel);
-  const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), h("p", {}, description), fields.map(input), errorText,
+  const back = h("button", { type: "button", onclick: () => dialog.close() }, "Back");
+  const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), h("div", { id: "dialog-text" }, description), fields.map(input), errorText,
     note ? h("p", { class: "mute small" }, note) : null,
-    h("p", { class: "buttons" }, h("button", { type: "button", onclick: () => dialog.close() }, "Back"), button));
-  const dialog = h("dialog", { "aria-labelledby": "dialog-title", onclose: () => dialog.remove() }, form);
+    h("p", { class: "buttons" }, back, button));
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title", "aria-describedby": "dialog-text", onclose: () => dialog.remove() }, form);
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     button.disabled = true;
-    errorText.textContent = "";
+    clearError(form, errorText);
     try {
       await onConfirm(formValues(form));
       dialog.close();
     } catch (error) {
-      errorText.textContent = explain(error);
-      markInvalidFields(form, error);
+      showError(form, errorText, error);
     } finally {
       button.disabled = false;
     }
   });
   document.body.append(dialog);
   dialog.showModal();
-  (form.querySelector("input") ?? button).focus();
+  // Enter alone must not confirm something dangerous.
+  (form.querySelector("input") ?? (isDangerous ? back : button)).focus();
 }
 
 function openActionDialog(name, order, onDone) {
@@ -87,7 +114,9 @@ function openActionDialog(name, order, onDone) {
   const requestId = newRequestId();
   openDialog({
     title: `${action.title} order ${order.orderId}`,
-    description: `It is ${order.status}, ${money(order.total, order.currency)}, for ${visible(order.customerId)}.`,
+    description: [definitionList([
+      ["Customer", untrusted(order.customerId)], ["Total", money(order.total, order.currency)], ["Status", badge(order.status)],
+    ]), h("p", {}, action.consequence)],
     fields: action.fields, buttonLabel: action.buttonLabel(order), isDangerous: action.isDangerous,
     note: `Request id ${requestId}`,
     onConfirm: async (values) => {

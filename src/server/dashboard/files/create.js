@@ -1,18 +1,19 @@
 // The form that places an order.
 
 import { command, newRequestId } from "./api.js";
-import { explain, input, markInvalidFields, formValues } from "./actions.js";
+import { clearError, input, formValues, showError } from "./actions.js";
 import { byId, h, toast } from "./dom.js";
-import { navigate, linkTo } from "./router.js";
-import { money } from "./text.js";
+import { lastList, navigate, linkTo } from "./router.js";
+import { money, totalOf } from "./text.js";
 
 function itemRow(remove) {
   const cell = (name, title, attributes) => h("label", {}, title, h("input", { "data-item": name, "aria-label": title, autocomplete: "off", ...attributes }));
   const row = h("fieldset", { class: "item" }, h("legend", { class: "unseen" }, "Item"),
-    cell("productId", "Product", { required: true }), cell("name", "Name (optional)"),
+    cell("productId", "Product id", { required: true }), cell("name", "Name (optional)"),
     cell("quantity", "Quantity", { required: true, type: "number", min: "1", step: "1", ".value": "1" }),
     cell("price", "Price", { required: true, inputmode: "decimal", placeholder: "9.95" }),
-    h("button", { type: "button", class: "quiet", "aria-label": "Remove this item", onclick: () => remove(row) }, "✕"));
+    h("button", { type: "button", class: "quiet remove", "aria-label": "Remove this item", title: "Remove this item", onclick: () => remove(row) },
+      h("span", { "aria-hidden": "true" }, "✕"), h("span", { class: "wide" }, " Remove")));
   return row;
 }
 
@@ -43,24 +44,22 @@ export function create() {
     rows.lastElementChild.querySelector("input").focus();
   }
   function updateTotal() {
-    const amounts = readItems(rows.children).map(({ quantity, price }) => quantity * Number(price));
-    const totalAmount = amounts.reduce((left, right) => left + right, 0);
+    const sum = totalOf(readItems(rows.children));
     const currency = form.elements.currency.value.toUpperCase();
-    total.textContent = Number.isFinite(totalAmount) && /^[A-Z]{3}$/.test(currency) ? money(totalAmount.toFixed(2), currency) : "–";
+    total.textContent = sum !== undefined && /^[A-Z]{3}$/.test(currency) ? money(sum, currency) : "–";
   }
 
   async function place(event) {
     event.preventDefault();
     button.disabled = true;
-    errorText.textContent = "";
+    clearError(form, errorText);
     const { customerId, currency, shippingAddress } = formValues(form);
     try {
       const order = await command("/orders", { customerId, currency: currency?.toUpperCase(), shippingAddress, items: readItems(rows.children) }, requestId);
       toast("The order is placed.");
       navigate(linkTo(["orders", order.orderId]));
     } catch (error) {
-      errorText.textContent = explain(error);
-      markInvalidFields(form, error);
+      showError(form, errorText, error);
     } finally {
       button.disabled = false;
     }
@@ -75,12 +74,12 @@ export function create() {
     input({ name: "currency", value: "USD", isRequired: true, attributes: { maxlength: "3", pattern: "[A-Za-z]{3}", size: "4" } }),
     input({ name: "shippingAddress" }),
     h("h2", {}, "Items"), rows,
-    h("p", { class: "buttons" }, h("button", { type: "button", onclick: addItem }, "Add an item"), h("span", { class: "total" }, "Total about ", total)),
-    errorText, h("p", { class: "buttons" }, h("a", { class: "button", href: linkTo(["orders"]) }, "Back"), button));
+    h("p", { class: "buttons" }, h("button", { type: "button", onclick: addItem }, "Add an item"), h("span", { class: "total" }, "Total ", total)),
+    errorText, h("p", { class: "buttons end" }, h("a", { class: "button", href: lastList.hash }, "Back"), button));
   addItem();
   return {
     title: "New order",
-    content: [h("p", { class: "crumbs" }, h("a", { href: linkTo(["orders"]) }, "Orders"), " / New order"), h("h1", {}, "New order"), form],
+    content: [h("p", { class: "crumbs" }, h("a", { href: lastList.hash }, "Orders"), " / New order"), h("h1", {}, "New order"), form],
     update: async () => byId("field-customerId")?.value || byId("field-customerId")?.focus(),
   };
 }

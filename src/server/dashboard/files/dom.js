@@ -1,6 +1,6 @@
 // Building elements. Everything that comes from the service is inserted as text, so no order can inject markup or scripts.
 
-import { relativeTime, exactTime, money, splitHidden, visible } from "./text.js";
+import { relativeTime, dateTime, exactTime, money, splitHidden, visible } from "./text.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const SVG_TAGS = new Set(["svg", "path", "line", "text", "title", "circle", "rect"]);
@@ -15,7 +15,7 @@ export function h(tag, attributes = {}, ...children) {
     else if (name.startsWith(".")) element[name.slice(1)] = value;
     else element.setAttribute(name, value === true ? "" : value);
   }
-  element.append(...children.flat().filter((child) => child !== undefined && child !== null && child !== false));
+  element.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null && child !== false));
   return element;
 }
 
@@ -29,7 +29,23 @@ export function untrusted(text, { cut = false } = {}) {
   return h("bdi", { class: cut ? "cut" : "whole", title: cut ? visible(text) : undefined }, shown);
 }
 
+const CONTROLS = "a, button, input, select, summary";
+const rowOf = (element) => element.closest("[data-row]")?.dataset.row ?? "";
+const keyOf = (element) => [rowOf(element), element.tagName, element.id || element.name || element.getAttribute("href") || element.textContent].join(" ");
+
+// Replaces the content of an element. The focus stays on the control that had it, which is recognized by its row and its id, name, address or text.
+export function replaceContent(container, ...content) {
+  const focused = document.activeElement;
+  const focusedKey = container.contains(focused) && focused.matches(CONTROLS) ? keyOf(focused) : null;
+  container.replaceChildren(...content.flat());
+  if (focusedKey === null || container.contains(document.activeElement)) return;
+  [...container.querySelectorAll(CONTROLS)].find((element) => keyOf(element) === focusedKey)?.focus({ preventScroll: true });
+}
+
 export const time = (iso) => iso ? h("time", { datetime: iso, title: exactTime(iso) }, relativeTime(iso)) : "–";
+
+// The relative time, and beside it the date and time of the clock.
+export const fullTime = (iso) => iso ? [time(iso), " ", h("span", { class: "clock" }, dateTime(iso))] : "–";
 
 // Updates the relative times on the page.
 export function refreshTimes() {
@@ -69,18 +85,30 @@ export function badge(name, text = name) {
 
 export const emptyState = (title, ...content) => h("div", { class: "empty" }, h("strong", {}, title), h("p", {}, content));
 
-// A table with a caption for screen readers; `rows` are arrays of children, or a row element. On a phone each cell shows the title of its column.
-export function table(caption, columns, rows) {
-  const head = h("tr", {}, columns.map((column) => h("th", { scope: "col", class: column.number ? "number" : undefined }, column.title)));
-  return h("div", { class: "scroll" }, h("table", {}, h("caption", { class: "unseen" }, caption), h("thead", {}, head),
-    h("tbody", {}, rows.map((row) => row instanceof Element ? row : tableRow(columns, row)))));
+// A table with a caption for screen readers; `rows` are arrays of children, or a row element. On a phone each cell shows the title of its column, above
+// it if the column has `long` text. The roles are written out since a row that is laid out as a grid is no row to a screen reader otherwise.
+export function table(caption, columns, rows, { kind, body = h("tbody", { role: "rowgroup" }) } = {}) {
+  const head = h("tr", { role: "row" }, columns.map(({ title, number, unseen }) =>
+    h("th", { scope: "col", role: "columnheader", class: number ? "number" : undefined }, unseen ? h("span", { class: "unseen" }, title) : title)));
+  body.append(...rows.map((row) => row instanceof Element ? row : tableRow(columns, row)));
+  return h("div", { class: "scroll" }, h("table", { class: kind, role: "table" }, h("caption", { class: "unseen" }, caption),
+    h("thead", { role: "rowgroup" }, head), body));
 }
 
 export function tableRow(columns, cells, attributes = {}) {
-  return h("tr", attributes, cells.map((cell, index) => {
-    const { title, number } = columns[index];
-    return h("td", { "data-column": title, class: number ? "number" : undefined }, cell);
+  return h("tr", { role: "row", ...attributes }, cells.map((cell, index) => {
+    const { title, number, long } = columns[index];
+    return h("td", { "data-column": title, role: "cell", class: number ? "number" : long ? "long" : undefined }, cell);
   }));
+}
+
+// Makes a click anywhere in a row follow the row's first link, unless it selects text or meets another control.
+export function openOnClick(row) {
+  row.addEventListener("click", (clicked) => {
+    if (clicked.target.closest("a, button, input, label") || !getSelection().isCollapsed) return;
+    row.querySelector("a").dispatchEvent(new MouseEvent("click", clicked));
+  });
+  return row;
 }
 
 export function definitionList(pairs) {

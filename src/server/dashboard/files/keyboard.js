@@ -35,6 +35,7 @@ function handleKey(name) {
   }
   if (name === "/") {
     if (byId("search")) return byId("search").select();
+    addEventListener("hashchange", () => byId("search")?.select(), { once: true });
     return navigate(linkTo(["orders"]));
   }
   const action = { j: () => moveFocus(1), k: () => moveFocus(-1), n: () => navigate(linkTo(["new"])), "?": showHelp, g: () => (goPressedAt = Date.now()) }[name];

@@ -1,11 +1,11 @@
 // The frame of the console: the current view, the connection to the node, and the login.
 
 import { markReachable, markUnreachable, key, load, node } from "./api.js";
-import { refreshTimes, announce, byId, refreshCountdowns, emptyState, h } from "./dom.js";
+import { refreshTimes, announce, byId, refreshCountdowns, emptyState, h, time } from "./dom.js";
 import { feed, follow } from "./feed.js";
 import { initKeyboard } from "./keyboard.js";
 import { currentRoute, linkTo } from "./router.js";
-import { relativeTime, exactTime, visible } from "./text.js";
+import { sentence, visible } from "./text.js";
 import { initTheme } from "./theme.js";
 import { create } from "./create.js";
 import { deadLettersView } from "./letters.js";
@@ -21,13 +21,17 @@ const POLL_MS = 5000;
 const UPDATE_MS = 700;
 const VIEWS = [["orders", "Orders"], ["operations", "Operations"], ["dead-letters", "Dead letters"], ["server", "Server"]];
 
+const BUILDERS = new Map(Object.entries({ orders, new: create, operations, "dead-letters": deadLettersView, server }));
+
 function viewOf(parts) {
   if (parts[0] === "orders" && parts.length > 1) return order(parts);
-  return { orders, new: create, operations, "dead-letters": deadLettersView, server }[parts[0] ?? "orders"]?.(parts);
+  return BUILDERS.get(parts[0] ?? "orders")?.(parts);
 }
 
 let view = null;
 let hasFailed = false;
+// Whether the current view has shown something that the node has sent.
+let isLoaded = false;
 // Whether the node requires a key from its callers.
 let requiresKey = false;
 // Without a key each call would be refused, and recorded in the audit log of the node.
@@ -50,12 +54,31 @@ function showNavigation() {
 
 // Shows an error in place of the current view.
 function showFailure(error) {
-  if (node.isUnreachable && !hasFailed) return;
-  const explanation = error.status === 401 ? emptyState("Log in to see this.", "This node requires a key or token: log in to see this view.")
-    : error.status === 403 ? emptyState("You may not see this.", `${visible(error.message)}.`)
-      : emptyState("This cannot be shown now.", `${visible(error.message)}. The console tries again every few seconds.`);
+  if (node.isUnreachable && isLoaded) return;
+  const explanation = error.status === 401 ? emptyState("Log in to see this.", "This node identifies its callers by an API key or a token.")
+    : error.status === 403 ? emptyState("You may not see this.", sentence(error.message))
+      : node.isUnreachable ? emptyState("There is nothing to show yet.", "This view is loaded as soon as the server answers.")
+        : emptyState("This cannot be shown now.", `${sentence(error.message)} The console tries again every few seconds.`);
   byId("main").replaceChildren(h("h1", {}, view.title), explanation);
   hasFailed = true;
+}
+
+// Each entry of the history of the browser has an id. On the way back to it the view is where it was left, and so is the focus.
+const positions = new Map();
+let entry = "";
+let entryCount = 0;
+history.scrollRestoration = "manual";
+
+function enterEntry() {
+  if (entry) positions.set(entry, { scroll: scrollY, row: document.activeElement?.closest("[data-row]")?.dataset.row });
+  entry = history.state?.entry ?? `${performance.timeOrigin}-${entryCount++}`;
+  history.replaceState({ entry }, "");
+}
+
+function restorePosition() {
+  const { scroll, row } = positions.get(entry) ?? {};
+  if (scroll) scrollTo(0, scroll);
+  if (row) document.querySelector(`[data-row="${CSS.escape(row)}"] a`)?.focus({ preventScroll: true });
 }
 
 let updating = false;
@@ -74,6 +97,10 @@ async function update() {
       hasFailed = false;
       byId("main").replaceChildren(...updatedView.content);
     }
+    if (!isLoaded && updatedView === view) {
+      isLoaded = true;
+      restorePosition();
+    }
   } catch (error) {
     if (updatedView === view) showFailure(error);
     if (!error.status && error.name !== "Error") console.error(error);
@@ -86,17 +113,21 @@ async function update() {
 }
 
 function show() {
-  view?.leave?.();
+  const isFirst = view === null;
+  enterEntry();
   view = viewOf(currentRoute().parts) ?? {
     title: "Not found", content: [h("h1", {}, "Not found"), emptyState("There is no such view.", h("a", { href: linkTo(["orders"]) }, "Show the orders"))],
     update: async () => {},
   };
   hasFailed = false;
+  isLoaded = false;
   byId("main").replaceChildren(...view.content);
   showNavigation();
   showTitle();
-  announce(view.title);
+  announce(visible(view.title));
   scrollTo(0, 0);
+  // What had the focus is gone: the next Tab leads into the new view.
+  if (!isFirst) byId("main").focus({ preventScroll: true });
   update();
 }
 
@@ -106,7 +137,7 @@ function showReachability() {
   if (node.isUnreachable) {
     const lastResponse = node.lastResponseAt ? new Date(node.lastResponseAt).toISOString() : null;
     byId("unreachable").replaceChildren(h("strong", {}, "The server does not answer."), " ", lastResponse
-      ? h("span", {}, "What you see is from its last answer, ", h("time", { datetime: lastResponse, title: exactTime(lastResponse) }, relativeTime(lastResponse)), ". ")
+      ? h("span", {}, isLoaded ? "What you see is from its last answer, " : "Its last answer was ", time(lastResponse), ". ")
       : "It has not answered yet. ", "The console tries again by itself.");
   }
   showConnection();
@@ -115,11 +146,13 @@ function showReachability() {
 
 function showConnection() {
   const { type, message } = feed.state;
-  const [text, tone] = node.isUnreachable ? ["no answer", "bad"] : {
-    live: ["live", "good"], connecting: ["connecting", "warn"], reconnecting: ["reconnecting", "warn"], refused: ["no live events", "warn"],
+  const [icon, text, tone] = node.isUnreachable ? ["✕", "no answer", "bad"] : isKeyMissing() ? ["○", "logged out", "mute"] : {
+    live: ["●", "live", "good"], connecting: ["◌", "connecting", "warn"], reconnecting: ["◌", "reconnecting", "warn"], refused: ["○", "not live", "warn"],
   }[type];
   const pill = byId("connection");
-  if (pill.textContent !== text) pill.textContent = text;
+  // It is a live region: a text that has not changed must not be announced again.
+  if (pill.dataset.text !== text) pill.replaceChildren(h("span", { "aria-hidden": "true" }, icon), " ", text);
+  pill.dataset.text = text;
   pill.className = `pill tone-${tone}`;
   pill.title = message ?? "";
 }
@@ -145,9 +178,12 @@ node.addEventListener("reachable", () => {
 node.addEventListener("unauthenticated", ({ detail }) => {
   byId("login").hidden = false;
   byId("logout").hidden = true;
+  requiresKey = true;
+  if ([document.body, byId("main")].includes(document.activeElement)) byId("key").focus();
   // Several requests may be refused at once: only the first one still has a key, and its message is shown. The key is not accepted, so it is forgotten.
-  if (key.get()) byId("refused").textContent = visible(detail);
+  if (key.get()) byId("refused").textContent = sentence(detail);
   key.clear();
+  showConnection();
 });
 feed.addEventListener("state", () => {
   if (feed.state.type === "live") {
@@ -162,13 +198,17 @@ feed.addEventListener("state", () => {
 
 let lastUpdate = 0;
 let updateTimer = 0;
+let isOutdated = false;
 
 feed.addEventListener("events", ({ detail }) => {
   clearTimeout(updateTimer);
   const wait = Math.max(0, lastUpdate + UPDATE_MS - Date.now());
   updateTimer = setTimeout(() => {
     lastUpdate = Date.now();
-    if (view.onEvents && !hasFailed) Promise.resolve(view.onEvents(detail)).catch(showFailure);
+    if (!view.isAffectedBy?.(detail) || hasFailed) return;
+    // A tab that nobody sees asks for nothing; it is updated when it is shown.
+    if (document.hidden) isOutdated = true;
+    else update();
   }, wait);
 });
 
@@ -177,7 +217,8 @@ async function poll() {
   if (isKeyMissing() && !node.isUnreachable) return;
   if (!document.hidden) await sample();
   if (node.isUnreachable) showReachability();
-  else if (hasFailed || (view.polls && !document.hidden)) update();
+  // A selection would be lost.
+  else if (hasFailed || (view.polls && !document.hidden && getSelection().isCollapsed)) update();
 }
 
 byId("login").addEventListener("submit", (submitted) => {
@@ -201,7 +242,12 @@ document.querySelector(".skip").addEventListener("click", (clicked) => {
 
 addEventListener("hashchange", show);
 addEventListener("offline", markUnreachable);
-document.addEventListener("visibilitychange", () => document.hidden || poll());
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) return;
+  if (isOutdated) update();
+  isOutdated = false;
+  poll();
+});
 initTheme(byId("theme"));
 initKeyboard(byId("help"));
 show();

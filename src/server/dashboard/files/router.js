@@ -21,6 +21,9 @@ export function linkTo(parts, parameters = {}) {
   return query.size ? `${path}?${query}` : path;
 }
 
+// The list of orders as it was last shown, with its filters and page: the way back from an order.
+export const lastList = { hash: "#/orders" };
+
 export function navigate(hash) {
   location.hash = hash;
 }
@@ -28,5 +31,5 @@ export function navigate(hash) {
 // Changes parameters of the current view without adding an entry to the history of the browser.
 export function replaceParameters(parameters) {
   const { parts, query } = currentRoute();
-  history.replaceState(null, "", linkTo(parts, { ...Object.fromEntries(query), ...parameters }));
+  history.replaceState(history.state, "", linkTo(parts, { ...Object.fromEntries(query), ...parameters }));
 }

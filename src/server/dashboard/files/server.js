@@ -3,8 +3,8 @@
 import { PHASES, configuration, rebuild, serverInfo } from "./admin.js";
 import { load } from "./api.js";
 import { openDialog, explain } from "./actions.js";
-import { announce, emptyState, definitionList, h, table, tableRow, time, toast } from "./dom.js";
-import { count, duration, visible } from "./text.js";
+import { announce, emptyState, definitionList, fullTime, h, replaceContent, table, tableRow, toast } from "./dom.js";
+import { bytes, count, duration, sentence, visible } from "./text.js";
 
 const DURABILITY_TEXTS = {
   none: "nothing. Commands are lost when the process ends.",
@@ -13,9 +13,9 @@ const DURABILITY_TEXTS = {
   quorum: "the loss of a minority of the store's machines.",
 };
 const LIMIT_NAMES = {
-  maxMessageBytes: "Bytes of a request", maxItemsPerOrder: "Items of an order", maxQuantity: "Quantity of an item", maxPageSize: "Page of a list",
-  maxBatchSize: "Orders of BatchGetOrders", maxIdsPerCall: "Ids of a call", maxInFlight: "Commands and queries in flight",
-  maxConcurrentStreams: "Calls on a connection", maxConnections: "Connections", maxMetadataBytes: "Bytes of the headers of a call",
+  maxMessageBytes: "Size of a request", maxItemsPerOrder: "Items of an order", maxQuantity: "Quantity of an item", maxPageSize: "Orders on a page",
+  maxBatchSize: "Orders of a batch", maxIdsPerCall: "Ids of a call", maxInFlight: "Commands and queries in flight",
+  maxConcurrentStreams: "Calls in flight on a connection", maxConnections: "Connections", maxMetadataBytes: "Size of the headers of a call",
 };
 
 // The rebuild continues in the node while another view is shown.
@@ -62,17 +62,18 @@ function settings(all) {
     const sections = Map.groupBy(shown, ({ section }) => section);
     const row = ({ name, value, source }) => tableRow(SETTING_COLUMNS, [h("code", {}, name),
       value ? h("code", { class: "whole" }, visible(value)) : h("span", { class: "mute" }, "not set"), h("span", { class: "mute" }, visible(source))]);
-    const head = (section) => h("tr", { class: "section" }, h("th", { scope: "rowgroup", colspan: SETTING_COLUMNS.length }, section));
+    const head = (section) => h("tr", { class: "section", role: "row" },
+      h("th", { scope: "rowgroup", role: "rowheader", colspan: SETTING_COLUMNS.length }, section));
     const rows = [...sections].flatMap(([section, members]) => [head(section), ...members.map(row)]);
     tables.replaceChildren(shown.length ? table("Settings", SETTING_COLUMNS, rows) : h("p", { class: "mute" }, "Every setting has its default."));
   };
   show(false);
   return h("section", { class: "card settings" }, h("div", { class: "head" }, h("h2", {}, "Configuration"),
-    h("label", {}, h("input", { type: "checkbox", id: "defaults", onchange: ({ target }) => show(target.checked) }), " Show defaults too")),
+    h("label", { class: "check" }, h("input", { type: "checkbox", id: "defaults", onchange: ({ target }) => show(target.checked) }), " Show defaults too")),
     h("p", { class: "mute" }, "The settings in use, and their sources. Passwords are hidden."), tables);
 }
 
-const errorCard = (error) => h("section", { class: "card" }, h("h2", {}, "Configuration"), emptyState("This is for operators.", `${visible(error.message)}.`));
+const errorCard = (error) => h("section", { class: "card" }, h("h2", {}, "Configuration"), emptyState("This is for operators.", sentence(error.message)));
 
 export function server() {
   const body = h("div");
@@ -94,22 +95,23 @@ export function server() {
 
   async function update() {
     const [info, root] = await Promise.all([serverInfo(), load("/")]);
-    const limits = Object.entries(info.limits).map(([name, value]) => [LIMIT_NAMES[name], count(value)]);
-    body.replaceChildren(h("div", { class: "columns" },
+    const limits = Object.entries(info.limits).map(([name, value]) => [LIMIT_NAMES[name], name.endsWith("Bytes") ? bytes(value) : count(value)]);
+    replaceContent(body, h("div", { class: "columns" },
       h("div", {},
         h("section", { class: "card" }, h("h2", {}, "This node"), definitionList([
-          ["Name", visible(info.node)], ["Version", info.version], ["Mode", root.mode], ["State", root.status], ["Started", time(info.startedAt)],
+          ["Name", visible(info.node)], ["Version", info.version], ["Mode", root.mode], ["State", root.status], ["Started", fullTime(info.startedAt)],
           ["Event store", info.persistence], ["Message bus", info.transport],
-          ["Datacenter and worker of new ids", `${info.datacenterId} / ${info.workerId}`],
-          ["Callers", info.authentication === "required" ? "are identified by keys, tokens or certificates" : "are not identified: everyone has all roles"],
+          ["Datacenter and worker", `${info.datacenterId} / ${info.workerId}`],
+          ["Callers", info.authentication === "required" ? "identified by keys, tokens or certificates"
+            : "not identified: every client may read and change orders"],
         ])),
         h("section", { class: "card" }, h("h2", {}, "Durability: ", root.durability),
           h("p", {}, "An acknowledged command survives: ", DURABILITY_TEXTS[root.durability] ?? "not known yet."),
           info.durabilityDetail ? h("p", { class: "mute" }, visible(info.durabilityDetail)) : ""),
         h("section", { class: "card" }, h("h2", {}, "Read model"), h("p", {}, "Lists and totals are computed from the log of events."),
           h("p", { class: "buttons" }, h("button", { type: "button", id: "rebuild", onclick: confirmRebuild }, "Rebuild …")), progress)),
-      h("section", { class: "card" }, h("h2", {}, "Limits"), h("p", { class: "mute" }, "A call that exceeds a limit is refused. How to change them: ordersystem --help."),
-        definitionList(limits))));
+      h("section", { class: "card" }, h("h2", {}, "Limits"), h("p", { class: "mute" }, "A call that exceeds a limit is refused. ", h("code", {}, "ordersystem --help"),
+          " says how to change them."), h("div", { class: "limits" }, definitionList(limits)))));
     await loadConfiguration();
   }
 

@@ -22,6 +22,12 @@ export function splitHidden(text) {
 // The same as one string, for titles and labels.
 export const visible = (text) => splitHidden(String(text)).map((part) => part.text ?? `<${part.escape}>`).join("");
 
+// A message of the service as a sentence.
+export function sentence(text) {
+  const shown = visible(text).trim();
+  return shown && shown[0].toUpperCase() + shown.slice(1) + (/[.!?…]$/.test(shown) ? "" : ".");
+}
+
 const decimals = new Map();
 
 function decimalsOf(currency) {
@@ -41,11 +47,28 @@ export function money(amount, currency) {
   return `${sign}${grouped}${padded && "."}${padded} ${currency}`;
 }
 
+// A decimal as a whole number of its last place, and the number of its places.
+function scaled(amount) {
+  const [, sign, whole, fraction = ""] = /^(-?)(\d+)(?:\.(\d+))?$/.exec(String(amount).trim()) ?? [];
+  return whole === undefined ? undefined : { units: BigInt(sign + whole + fraction), places: fraction.length };
+}
+
+// The exact total of items with a quantity and a price, as a decimal; undefined while one of them is not a number.
+export function totalOf(items) {
+  const prices = items.map(({ price }) => scaled(price));
+  if (prices.includes(undefined) || !items.every(({ quantity }) => Number.isSafeInteger(quantity))) return undefined;
+  const places = Math.max(...prices.map((price) => price.places), 0);
+  const total = prices.reduce((sum, price, index) => sum + price.units * 10n ** BigInt(places - price.places) * BigInt(items[index].quantity), 0n);
+  const digits = String(total).replace("-", "").padStart(places + 1, "0");
+  return (total < 0n ? "-" : "") + digits.slice(0, digits.length - places) + (places ? "." + digits.slice(-places) : "");
+}
+
 export const count = (number) => Number(number).toLocaleString("en");
 
 const UNITS = [["second", 60], ["minute", 60], ["hour", 24], ["day", 7]];
 const relativeFormat = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "long" });
 const localDate = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const dateWithSeconds = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 const fullDate = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
 
 // "3 minutes ago"; the local date and time after a week.
@@ -59,6 +82,11 @@ export function relativeTime(iso, now = Date.now()) {
   return localDate.format(new Date(iso));
 }
 
+export const clock = (milliseconds) => new Date(milliseconds).toLocaleTimeString();
+
+// The local date and time with seconds.
+export const dateTime = (iso) => dateWithSeconds.format(new Date(iso));
+
 // The exact time: in the local time zone, and as the service sent it.
 export const exactTime = (iso) => `${fullDate.format(new Date(iso))} (${iso})`;
 
@@ -69,6 +97,12 @@ export function duration(seconds) {
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   return `${Math.round(seconds / 3600)} h`;
+}
+
+// "4 MiB"; the exact number where it is not a whole number of units.
+export function bytes(number) {
+  for (const [unit, size] of [["MiB", 1 << 20], ["KiB", 1 << 10]]) if (number && number % size === 0) return `${count(number / size)} ${unit}`;
+  return `${count(number)} bytes`;
 }
 
 // The fields that all events have.
