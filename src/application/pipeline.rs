@@ -82,7 +82,7 @@ pub struct Pipeline {
     /// By the kind of query.
     queries: Vec<Meter>,
     outage: Outage,
-    /// Damaged orders, each on its own.
+    /// Stored data that is damaged, which the outage of a broker does not explain.
     damage: Outage,
 }
 
@@ -146,16 +146,12 @@ impl Pipeline {
             Ok(_) => tracing::debug!(operation, ?took, "answered"),
             // Where the read model is damaged, or the log that it follows, that is logged once for all queries.
             Err(error @ AppError::Corrupt(_)) if is_of_the_read_model => {
-                tracing::debug!(operation, ?took, %error, "request failed");
-            }
-            Err(error @ AppError::Corrupt(what)) => {
-                if let Some(Line { unsaid }) = self.damage.failed(what) {
-                    tracing::warn!(operation, ?took, %error, unsaid, "request failed");
-                }
+                tracing::debug!(operation, ?took, %error, "a request failed");
             }
             Err(error) if error.is_service_fault() => {
-                // They occur by the thousand while a backend is unreachable.
-                if let Some(Line { unsaid }) = self.outage.failed(&error.to_string()) {
+                // They occur by the thousand while a backend is unreachable, or the log is damaged.
+                let outage = if matches!(error, AppError::Corrupt(_)) { &self.damage } else { &self.outage };
+                if let Some(Line { unsaid }) = outage.failed(&error.to_string()) {
                     tracing::warn!(operation, ?took, %error, unsaid, "requests fail");
                 }
             }

@@ -134,6 +134,7 @@ async fn a_read_model_that_takes_no_events_is_said_once_and_that_it_takes_them_a
     let file = rusqlite::Connection::open(folder.path().join("orders.db")).unwrap();
     assert_eq!(file.execute("UPDATE orders SET currency = 'X'", []).unwrap(), 5);
     drop(file);
+    std::fs::remove_file(folder.path().join("orders.db.open")).unwrap();
 
     let args = [&embedded(folder.path())[..], &["--log-level".as_ref(), "info,ordersystem::processors=debug".as_ref()]];
     let service = Process::serve(&args.concat()).await;

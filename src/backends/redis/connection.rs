@@ -59,6 +59,7 @@ impl Redis {
         let ca = options.ca.as_deref().map(certificates).transpose()?;
         let address = Address::parse(&options.url, ca.as_deref())?;
         let state = watch::Sender::new(LinkState::Down(Down::now("not connected yet".to_owned())));
+        let damage = Damage::of(address.shown());
         let shared = Arc::new(Shared {
             options,
             address,
@@ -69,7 +70,7 @@ impl Redis {
             token_key: Mutex::default(),
             loss: watch::Sender::new(None),
             holds_log,
-            damage: Damage::default(),
+            damage,
             facts: Mutex::default(),
             confirmations: Confirmations::new(CONFIRM_PACE),
         });

@@ -8,6 +8,8 @@ use crate::telemetry::outage::{Line, Outage};
 /// What is known of missing entries. Shared by the connection and the store, so that each finding is logged once.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
+    /// The address of Redis, for messages.
+    server: String,
     outage: Outage,
     known: Mutex<Known>,
 }
@@ -21,8 +23,13 @@ struct Known {
 }
 
 impl Damage {
+    /// Nothing is missing yet from the log in the Redis at this address.
+    pub(super) fn of(server: String) -> Self {
+        Self { server, ..Self::default() }
+    }
+
     /// Compares with the log's current ends. Returns which entries are missing, if any, and whether they are more than before.
-    pub(super) fn look(&self, server: &str, ends: &Ends) -> Option<(String, bool)> {
+    pub(super) fn look(&self, ends: &Ends) -> Option<(String, bool)> {
         let missing = ends.missing();
         let is_more = {
             let mut known = self.known.lock();
@@ -35,7 +42,7 @@ impl Damage {
             Some(missing) => {
                 if let Some(Line { unsaid }) = self.outage.failed(missing) {
                     tracing::error!(
-                        server,
+                        server = self.server,
                         missing,
                         unsaid,
                         "the log in Redis lacks entries: `ordersystem verify` names what is damaged"
@@ -44,11 +51,8 @@ impl Damage {
             }
             None => {
                 if let Some(lasted) = self.outage.works() {
-                    tracing::info!(
-                        server,
-                        lasted_ms = lasted.as_millis() as u64,
-                        "the log in Redis has all its entries again"
-                    );
+                    let lasted_ms = lasted.as_millis() as u64;
+                    tracing::info!(server = self.server, lasted_ms, "the log in Redis has all its entries again");
                 }
             }
         }
@@ -70,7 +74,7 @@ mod tests {
         let damage = Damage::default();
         let mut seen = Vec::new();
         for (length, last) in [(10, 10), (9, 10), (9, 10), (29, 30), (28, 30), (30, 30), (29, 30)] {
-            let is_more = damage.look("redis:6379", &Ends::of(length, last)).map(|(_, is_more)| is_more);
+            let is_more = damage.look(&Ends::of(length, last)).map(|(_, is_more)| is_more);
             seen.push((is_more, damage.losses()));
         }
         let expected = [

@@ -65,7 +65,7 @@ impl Shared {
         let log = format!("{{{}}}:log", self.options.prefix);
         let ends = ENDS.prepare().key(&log).run_on(connection).await?;
         if let Some(ends) = Ends::read(ends) {
-            self.damage.look(&self.address.shown(), &ends);
+            self.damage.look(&ends);
         }
         Ok(())
     }

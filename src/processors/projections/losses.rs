@@ -20,6 +20,7 @@ impl OrderProjection {
                         watcher.lost();
                     }
                     tracing::error!(
+                        server = self.server(),
                         why,
                         position = %self.parts.progress.position(),
                         "this node's log is no longer in its store: cached orders are dropped; lists, reads, commands and event streams are refused"
@@ -27,7 +28,8 @@ impl OrderProjection {
                     self.count_loss(format!("the log was not in its store: {why}"));
                 }
                 Some(LogLoss { kind: LossKind::Replaced, why }) => {
-                    tracing::error!(why, "another log has replaced it: restart this node to use that one");
+                    let server = self.server();
+                    tracing::error!(server, why, "another log has replaced it: restart this node to use that one");
                 }
                 Some(_) => {}
                 None if is_reported => {
@@ -59,6 +61,7 @@ impl OrderProjection {
     pub(super) fn note_loss(&self, what: &str) {
         let position = self.parts.progress.position();
         tracing::error!(
+            server = self.server(),
             what,
             %position,
             "the log has lost events that this node had read: it was restored to an earlier state, or another server has replaced it; \
@@ -94,6 +97,11 @@ impl OrderProjection {
     /// Whether the last try to follow the log has failed: the next one does not log its steps again.
     pub(super) fn is_failing(&self) -> bool {
         self.parts.progress.failure().is_some()
+    }
+
+    /// The address of the server that keeps the log.
+    fn server(&self) -> Option<String> {
+        self.parts.store.server().map(|server| server.address().to_owned())
     }
 
     fn count_loss(&self, text: String) {
