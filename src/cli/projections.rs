@@ -87,7 +87,11 @@ pub(super) async fn run(call: RebuildCall) -> Result<(), Failure> {
     let (progress, mut has_said_joined) = (Progress::begin(), false);
     let end = loop {
         match timeout(patience, reports.message()).await.map_err(silent) {
-            Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Done => break Ok(state),
+            Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Done => {
+                // To the end of the reply: a client that leaves earlier is audited as gone.
+                let _ended = timeout(patience, reports.message()).await;
+                break Ok(state);
+            }
             Ok(Ok(Some(state))) if state.phase() == RebuildPhase::Unspecified => {
                 break Err(format!(
                     "{address}: another rebuild has started since; see its log for the result of this one"
