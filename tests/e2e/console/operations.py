@@ -115,6 +115,16 @@ def dead_letter_counts(browser):
         yield f"the numbers of dead letters are {found}"
 
 
+def durations(browser):
+    """A duration has two digits, and never an exponent."""
+    browser.open("/dashboard")
+    found = browser.call("POST", "/execute/async", {"args": [[0.0000042, 0.00123, 0.0156, 0.384, 1.2, 400]], "script": """
+        const [seconds, done] = arguments;
+        import('/dashboard/text.js').then(({duration}) => done(seconds.map(duration)), error => done(String(error)));"""})
+    if found != ["4 µs", "1.2 ms", "16 ms", "380 ms", "1 s", "7 min"]:
+        yield f"the durations are {found}"
+
+
 def breaker_is_open(browser):
     browser.node.status_of("POST", "/orders", {"customerId": "c", "items": [{"productId": "p", "quantity": 1, "price": "1"}]})
     return re.search(r"tries again in \d+ s", browser.text("main"))
