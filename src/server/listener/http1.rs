@@ -160,7 +160,7 @@ impl<F: Future<Output = Result<Response<B>, Infallible>>, B> Future for Announce
             this.reply.set(None);
             let unread = this.open.as_ref().and_then(|open| open.course.activity.unread.answered());
             let unread = unread.filter(|_| !response.headers().contains_key(header::CONNECTION));
-            *this.answered = Some((response, unread.map(|body| body.is_drained().boxed())));
+            *this.answered = Some((response, unread.map(|body| body.drain().boxed())));
         }
         let is_left = match this.answered {
             Some((_, Some(drained))) => !ready!(drained.as_mut().poll(task)),

@@ -53,8 +53,8 @@ pub(super) struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// Drains the body, if it is small; returns whether no part of it is left on the connection.
-    pub async fn is_drained(mut self) -> bool {
+    /// Reads the body to its end, if it is small; returns whether no part of it is left on the connection.
+    pub async fn drain(mut self) -> bool {
         let is_small = self.inner.size_hint().lower() <= MAX_DRAINED_BYTES as u64;
         if !is_small || self.is_expected {
             return false;
