@@ -50,8 +50,13 @@ def swagger_with_key(browser, key):
 
 def check_console(browser, pictures):
     """All problems found on a node whose callers are not identified."""
-    for part in (craft.page_weight, orders.life_of_an_order, orders.live, orders.hidden_tab, orders.hostile_text, orders.money_is_exact, truth.ten_tabs, operations.check_operations,
-                 operations.root_cause, operations.dead_letter_counts, operations.durations, navigation.addresses, navigation.way_back, navigation.filters, craft.theme, craft.keyboard, craft.dialog):
+    parts = [
+        craft.page_weight, orders.life_of_an_order, orders.live, orders.hidden_tab, orders.hostile_text, orders.money_is_exact, truth.ten_tabs,
+        operations.check_operations, operations.root_cause,
+        operations.dead_letter_counts, operations.durations,
+        navigation.addresses, navigation.way_back, navigation.filters, craft.theme, craft.keyboard, craft.dialog,
+    ]
+    for part in parts:
         yield from part(browser)
         yield from (f"{part.__name__}: {error}" for error in browser.errors())
     yield from craft.every_view(browser, pictures)

@@ -93,8 +93,9 @@ export const exactTime = (iso) => `${fullDate.format(new Date(iso))} (${iso})`;
 export function duration(seconds) {
   if (seconds === undefined || Number.isNaN(seconds)) return "–";
   if (seconds < 0.001) return `${Math.round(seconds * 1e6)} µs`;
-  // Number: from 100 ms on, two digits would be written as a power of ten.
-  if (seconds < 1) return `${Number((seconds * 1000).toPrecision(2))} ms`;
+  if (seconds < 0.01) return `${(seconds * 1000).toFixed(1)} ms`;
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
   if (seconds < 120) return `${Math.round(seconds)} s`;
   if (seconds < 7200) return `${Math.round(seconds / 60)} min`;
   return `${Math.round(seconds / 3600)} h`;
