@@ -245,17 +245,23 @@ failed_rust_tests() {
     ' "$1"
 }
 
-# The summary of a failed step: its failed tests, otherwise its last lines.
+# The lines of a log that tell why a step failed, each with the lines after it.
+reasons() {
+    # shellcheck disable=SC2016  # the variables are awk's
+    grep -v '^[[:space:]]*$' "$1" | awk '
+        /panicked at|FAILED|^not ok|AssertionError|Traceback|^error|^E  |✖|failed:|: no$/ { left = 7 }
+        left > 0 && !/^ +[0-9]+: |^ +at [^ ]+:[0-9]+:[0-9]+$|stack backtrace:/ { print; left-- }
+    ' | tail -n 60 | cut -c 1-400
+}
+
+# The summary of a failed step: its failed tests, the lines that tell why, and its last lines.
 describe_failure() {
-    local log="$LOGS/$1.log" tests
+    local log="$LOGS/$1.log"
     echo
     echo "$1 failed; run it again with ./test-all.sh $1"
-    tests=$(failed_rust_tests "$log")
-    if [ -n "$tests" ]; then
-        echo "$tests" | sed 's/^/    /'
-    else
-        grep -v '^[[:space:]]*$' "$log" | tail -n 8 | cut -c 1-300 | sed 's/^/    | /'
-    fi
+    failed_rust_tests "$log" | sed 's/^/    /'
+    reasons "$log" | sed 's/^/    > /'
+    grep -v '^[[:space:]]*$' "$log" | tail -n 8 | cut -c 1-300 | sed 's/^/    | /'
 }
 
 # The time limit of a step, in seconds: a step that does not end fails.

@@ -98,6 +98,7 @@ async fn the_banner_is_the_last_line_of_a_start() {
         let node = Process::serve(&settings).await;
         let handler = async || node.health("subscriptions").await.1.contains("handled").then_some(());
         until("the handler runs", handler).await;
+        line_with(&node, &["the node is ready: it serves"]).await;
         // A call of an operator has a line: everything before it has been written.
         run(&["log-level", "--address", &node.address.to_string()]).await;
         line_with(&node, &["/GetLogLevel"]).await;
