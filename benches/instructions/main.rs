@@ -19,7 +19,7 @@ use ordersystem::{
     domain::order::{decide, evolve},
     id_generator::IdGenerator,
     ports::event_store::EventStore as _,
-    telemetry::call::Order,
+    telemetry::call::LoggedOrder,
 };
 
 use api::Calls;
@@ -122,7 +122,7 @@ fn read_history(histories: Histories) -> Histories {
 fn dispatch(dispatch: Dispatch) -> Dispatch {
     repeated(|| {
         let work = async { Ok(()) };
-        polled(dispatch.pipeline.run_about(Order::NONE, Operation::Command(CommandKind::CreateOrder), black_box(work))).expect("done");
+        polled(dispatch.pipeline.run_about(LoggedOrder::NONE, Operation::Command(CommandKind::CreateOrder), black_box(work))).expect("done");
     });
     dispatch
 }

@@ -14,7 +14,7 @@ use ordersystem::{
     identity::Principal,
     node::App,
     server::grpc::convert,
-    telemetry::{call::Order, start_logging},
+    telemetry::{call::LoggedOrder, start_logging},
 };
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -116,7 +116,7 @@ async fn dispatch() -> Duration {
     let began = Instant::now();
     for _ in 0..DISPATCHES {
         let work = async { Ok(()) };
-        pipeline.run_about(Order::NONE, Operation::Command(CommandKind::CreateOrder), work).await.expect("done");
+        pipeline.run_about(LoggedOrder::NONE, Operation::Command(CommandKind::CreateOrder), work).await.expect("done");
     }
     began.elapsed()
 }

@@ -104,9 +104,9 @@ impl CommandHandler {
                 self.create(prepared, request_id, expected).await
             }
         };
-        if let Err(AppError::RequestReused(_)) = outcome {
+        if let Err(AppError::RequestIdReused(_)) = outcome {
             self.store.confirm_connection(connection).await?;
-            return Err(AppError::RequestReused(request_id.map_or_else(String::new, ToString::to_string)));
+            return Err(AppError::RequestIdReused(request_id.map_or_else(String::new, ToString::to_string)));
         }
         outcome
     }

@@ -85,7 +85,7 @@ impl DeadLetters {
     /// Up to `max` letters of `handler` after `after`. Letters removed between two pages shift the rest, but no remaining letter is skipped.
     ///
     /// # Errors
-    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`].
+    /// [`AppError::HandlerNotFound`], [`AppError::Unavailable`].
     pub async fn list(&self, handler: &str, after: Option<After>, max: usize) -> Result<DeadLetterPage, AppError> {
         self.known(handler)?;
         let shown = after.map_or(0, |after| after.shown);
@@ -105,7 +105,7 @@ impl DeadLetters {
     /// Redelivers letters to `handler`; returns how many there were.
     ///
     /// # Errors
-    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been replayed.
+    /// [`AppError::HandlerNotFound`], [`AppError::Unavailable`]: some may have been replayed.
     pub async fn replay(&self, handler: &str, which: Which) -> Result<usize, AppError> {
         let events = self.events(handler, which).await?;
         self.bus.replay(handler, &events).await.map_err(unavailable)
@@ -114,7 +114,7 @@ impl DeadLetters {
     /// Permanently discards letters of `handler`; returns how many there were.
     ///
     /// # Errors
-    /// [`AppError::UnknownHandler`], [`AppError::Unavailable`]: some may have been discarded.
+    /// [`AppError::HandlerNotFound`], [`AppError::Unavailable`]: some may have been discarded.
     pub async fn discard(&self, handler: &str, which: Which) -> Result<usize, AppError> {
         let events = self.events(handler, which).await?;
         self.bus.discard(handler, &events).await.map_err(unavailable)
@@ -136,7 +136,7 @@ impl DeadLetters {
         if self.handlers.iter().any(|known| known == handler) {
             return Ok(());
         }
-        Err(AppError::UnknownHandler { name: handler.to_owned(), known: self.handlers.clone() })
+        Err(AppError::HandlerNotFound { name: handler.to_owned(), known: self.handlers.clone() })
     }
 }
 

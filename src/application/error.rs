@@ -24,7 +24,7 @@ pub enum AppError {
     OrderNotFound(OrderId),
     /// This node has no event handler of this name.
     #[error("there is no handler {name:?}; this node has {}", .known.join(", "))]
-    UnknownHandler {
+    HandlerNotFound {
         /// The requested name.
         name: String,
         /// The existing names.
@@ -32,7 +32,7 @@ pub enum AppError {
     },
     /// The order has not reached the requested revision or time.
     #[error("order {0} did not exist at that revision or time")]
-    RevisionNotReached(OrderId),
+    NotYetThen(OrderId),
     /// The requested history starts after the end of the order: the event before it, which the reader must have seen, does not exist.
     #[error("order {order_id} is at revision {actual}: its history cannot continue with revision {from}")]
     HistoryEndsBefore {
@@ -67,7 +67,7 @@ pub enum AppError {
     },
     /// The request id was used before with another payload.
     #[error("the request id {0:?} was used before with another payload")]
-    RequestReused(String),
+    RequestIdReused(String),
     /// The caller has none of the roles that the command needs. The table of access refuses most such calls before; this holds for the single commands
     /// of ExecuteCommands as well.
     #[error("this needs one of the roles {}; the caller has {}", named(*.needed), named(*.own))]
@@ -100,7 +100,7 @@ pub enum AppError {
     DeadlineExceeded,
     /// The read model did not reach the position in time.
     #[error("the read model was not as fresh as required in time")]
-    ConsistencyTimeout(Position),
+    NotFreshInTime(Position),
     /// The node is shutting down; another node, or this one soon, can serve the request.
     #[error("the node is shutting down")]
     ShuttingDown,
@@ -112,7 +112,7 @@ pub enum AppError {
     StoreFull(String),
     /// No new ids can be issued now. Requests that need none are served.
     #[error("temporarily unavailable: {why}")]
-    NewIds {
+    IdsUnavailable {
         /// The reason, worded for the client.
         why: String,
         /// The time until a retry.
@@ -120,7 +120,7 @@ pub enum AppError {
     },
     /// The commit of the command is larger than the store accepts. Nothing was written.
     #[error("an order of {bytes} bytes is larger than the {max_bytes} that the event store accepts")]
-    TooLarge {
+    CommitTooLarge {
         /// Its size.
         bytes: usize,
         /// The maximum size.
@@ -166,11 +166,11 @@ impl AppError {
         matches!(
             self,
             Self::OrderNotFound(_)
-                | Self::RevisionNotReached(_)
+                | Self::NotYetThen(_)
                 | Self::HistoryEndsBefore { .. }
                 | Self::IllegalTransition { .. }
                 | Self::RevisionConflict { .. }
-                | Self::RequestReused(_)
+                | Self::RequestIdReused(_)
                 | Self::LogReplaced(_)
         )
     }
@@ -182,7 +182,7 @@ impl AppError {
             self,
             Self::OutcomeUnknown(_)
                 | Self::StoreFull(_)
-                | Self::NewIds { .. }
+                | Self::IdsUnavailable { .. }
                 | Self::Unavailable { .. }
                 | Self::LogReplaced(_)
                 | Self::Corrupt(_)
@@ -212,10 +212,10 @@ impl From<AppendError> for AppError {
         match error {
             AppendError::Conflict { .. } => Self::Contention,
             // The caller, which knows the id, adds it.
-            AppendError::RequestReused => Self::RequestReused(String::new()),
+            AppendError::RequestIdReused => Self::RequestIdReused(String::new()),
             AppendError::Full(why) => Self::StoreFull(why),
             AppendError::TooLate => Self::DeadlineExceeded,
-            AppendError::TooLarge { bytes, max_bytes, .. } => Self::TooLarge { bytes, max_bytes },
+            AppendError::TooLarge { bytes, max_bytes, .. } => Self::CommitTooLarge { bytes, max_bytes },
             AppendError::OutcomeUnknown(why) => Self::OutcomeUnknown(why),
             AppendError::Store(error) => error.into(),
         }
@@ -246,6 +246,6 @@ impl From<ReadModelError> for AppError {
 impl From<IdError> for AppError {
     fn from(error: IdError) -> Self {
         let retry_after = error.wait().map_or(RETRY_AFTER, |wait| wait.max(RETRY_AFTER));
-        Self::NewIds { why: error.to_string(), retry_after }
+        Self::IdsUnavailable { why: error.to_string(), retry_after }
     }
 }

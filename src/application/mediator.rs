@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     ports::read_model::{Page, Totals},
-    telemetry::call::Order,
+    telemetry::call::LoggedOrder,
 };
 
 /// Runs commands and queries for both APIs. Cheap to clone.
@@ -42,9 +42,9 @@ impl Mediator {
     /// [`AppError`], from the pipeline or from the handler. This applies to every method here.
     pub fn execute(&self, command: OrderRequest) -> impl Future<Output = Result<CommandReply, AppError>> + Send {
         let order = match command.target {
-            Target::Existing(id) => Order::of(id.get()),
+            Target::Existing(id) => LoggedOrder::of(id.get()),
             // The id of a new order is known only once it is chosen.
-            Target::New => Order::NONE,
+            Target::New => LoggedOrder::NONE,
         };
         self.run_about(order, Operation::Command(command.kind()), self.shared.commands.execute(command))
     }
@@ -54,7 +54,7 @@ impl Mediator {
     /// # Errors
     /// [`AppError`].
     pub fn get_order(&self, query: GetOrder) -> impl Future<Output = Result<Arc<VersionedOrder>, AppError>> + Send {
-        let order = Order::of(query.order_id.get());
+        let order = LoggedOrder::of(query.order_id.get());
         self.run_about(order, Operation::Query(QueryKind::GetOrder), self.shared.queries.get_order(query))
     }
 
@@ -104,12 +104,12 @@ impl Mediator {
         operation: Operation,
         work: impl Future<Output = Result<T, AppError>> + Send,
     ) -> impl Future<Output = Result<T, AppError>> + Send {
-        self.run_about(Order::NONE, operation, work)
+        self.run_about(LoggedOrder::NONE, operation, work)
     }
 
     fn run_about<T: Send>(
         &self,
-        order: Order,
+        order: LoggedOrder,
         operation: Operation,
         work: impl Future<Output = Result<T, AppError>> + Send,
     ) -> impl Future<Output = Result<T, AppError>> + Send {

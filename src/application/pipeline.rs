@@ -24,9 +24,9 @@ use super::{
 use crate::{
     ports::deadline,
     telemetry::{
-        call::Order,
+        call::LoggedOrder,
         outage::{Away, Line, Outage},
-        traces::{self, KeyValue, Scope, SpanKind, Unfinished},
+        traces::{self, KeyValue, SpanKind, SpanScope, Unfinished},
     },
 };
 
@@ -125,7 +125,7 @@ impl Pipeline {
     /// [`AppError::ShuttingDown`], [`AppError::Overloaded`] or [`AppError::DeadlineExceeded`]; otherwise those of `work`.
     pub const fn run_about<T, F: Future<Output = Result<T, AppError>>>(
         &self,
-        order: Order,
+        order: LoggedOrder,
         operation: Operation,
         work: F,
     ) -> Run<'_, F> {
@@ -180,7 +180,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Run<'a, F> {
         pipeline: &'a Pipeline,
-        order: Order,
+        order: LoggedOrder,
         operation: Operation,
         #[pin]
         work: F,
@@ -262,7 +262,7 @@ impl<T, F: Future<Output = Result<T, AppError>>> Run<'_, F> {
 }
 
 /// Completes the span of an operation. The text of an error may name a customer, so it is not recorded.
-fn describe<T>(span: &Scope, outcome: &Result<T, AppError>) {
+fn describe<T>(span: &SpanScope, outcome: &Result<T, AppError>) {
     let name = match outcome {
         Ok(_) => "success",
         Err(AppError::DeadlineExceeded) => {
@@ -316,14 +316,17 @@ mod tests {
         };
         let late = deadline::within(
             tokio::time::Instant::now(),
-            pipeline.run_about(Order::NONE, Operation::Command(CommandKind::PayOrder), work()),
+            pipeline.run_about(LoggedOrder::NONE, Operation::Command(CommandKind::PayOrder), work()),
         )
         .await;
         assert_eq!((late, begun.get()), (Err(AppError::DeadlineExceeded), false));
         let soon = tokio::time::Instant::now() + Duration::from_secs(60);
         assert_eq!(
-            deadline::within(soon, pipeline.run_about(Order::NONE, Operation::Command(CommandKind::PayOrder), work()))
-                .await,
+            deadline::within(
+                soon,
+                pipeline.run_about(LoggedOrder::NONE, Operation::Command(CommandKind::PayOrder), work())
+            )
+            .await,
             Ok(())
         );
     }

@@ -251,7 +251,7 @@ impl QueryHandler {
         }
         match order {
             Some(order) if reached(&order, then) => Ok(Arc::new(order)),
-            _ if exists => Err(AppError::RevisionNotReached(id)),
+            _ if exists => Err(AppError::NotYetThen(id)),
             _ => Err(AppError::OrderNotFound(id)),
         }
     }
@@ -268,13 +268,13 @@ impl QueryHandler {
             while self.store.head().await? < wanted {
                 // A server that is behind may be replaced by a current one without an append.
                 if let Ok(Err(_)) = tokio::time::timeout(HEAD_POLL_INTERVAL, wake.changed()).await {
-                    return Err(AppError::ConsistencyTimeout(wanted));
+                    return Err(AppError::NotFreshInTime(wanted));
                 }
             }
             Ok(())
         };
         let reached = tokio::time::timeout(MAX_FRESHNESS_WAIT, reached);
-        self.permits.wait(reached).await?.unwrap_or(Err(AppError::ConsistencyTimeout(wanted)))
+        self.permits.wait(reached).await?.unwrap_or(Err(AppError::NotFreshInTime(wanted)))
     }
 
     /// Refuses a query while the log is not in its store: cached orders and the rows of the list come from a log that may never return.
@@ -316,13 +316,13 @@ impl QueryHandler {
         };
         let fresh = async {
             tokio::select! {
-                fresh = fresh => fresh.map_err(|ProjectionEnded| AppError::ConsistencyTimeout(wanted)),
+                fresh = fresh => fresh.map_err(|ProjectionEnded| AppError::NotFreshInTime(wanted)),
                 what = self.progress.damaged() => Err(AppError::Corrupt(what)),
             }
         };
         match self.permits.wait(tokio::time::timeout(longest, fresh)).await? {
             Ok(fresh) => fresh,
-            Err(_) => Err(AppError::ConsistencyTimeout(wanted)),
+            Err(_) => Err(AppError::NotFreshInTime(wanted)),
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::{
         },
         server_name::{ServerName, named},
     },
-    telemetry::traces::{self, KeyValue, Scope, SpanKind},
+    telemetry::traces::{self, KeyValue, SpanKind, SpanScope},
 };
 
 /// An event store behind a circuit breaker.
@@ -72,7 +72,7 @@ impl GuardedStore {
     }
 
     /// The span of an operation on the log, if the call that needs it is recorded. Followers of the log are not calls.
-    fn span(&self, operation: &'static str, stream: Option<StreamId>) -> Option<Scope> {
+    fn span(&self, operation: &'static str, stream: Option<StreamId>) -> Option<SpanScope> {
         traces::child(SpanKind::Client, operation, || {
             let mut attributes =
                 vec![KeyValue::new("db.system.name", self.system), KeyValue::new("db.operation.name", operation)];
@@ -167,7 +167,7 @@ fn position(position: Position) -> String {
     position.to_string()
 }
 
-fn end_of_read(span: &Scope, read: &Result<Vec<StoredEvent>, StoreError>) {
+fn end_of_read(span: &SpanScope, read: &Result<Vec<StoredEvent>, StoreError>) {
     match read {
         Ok(events) => {
             span.set("db.response.returned_rows", i64::try_from(events.len()).unwrap_or(i64::MAX));

@@ -32,7 +32,7 @@ const APPEND_ERRORS: &[&str] = &[
 pub fn append_error(error: &AppendError) -> &'static str {
     match error {
         AppendError::Conflict { .. } => "conflict",
-        AppendError::RequestReused => "request_reused",
+        AppendError::RequestIdReused => "request_reused",
         AppendError::OutcomeUnknown(_) => "outcome_unknown",
         AppendError::TooLate => "too_late",
         AppendError::Store(error) => store_error(error),

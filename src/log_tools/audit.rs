@@ -296,7 +296,7 @@ async fn look_up(
             format!("request id '{}' leads to position {} (order {})", request.id, found.position, found.stream)
         }
         Ok(None) => format!("request id '{}' is not known: a retry would take effect again", request.id),
-        Err(AppendError::RequestReused) => format!("request id '{}' is known with another payload", request.id),
+        Err(AppendError::RequestIdReused) => format!("request id '{}' is known with another payload", request.id),
         Err(AppendError::Store(error @ (StoreError::Unavailable(_) | StoreError::LogReplaced(_)))) => {
             return Err(error);
         }

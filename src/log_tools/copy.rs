@@ -276,7 +276,7 @@ fn passing(which: &str, error: StoreError) -> Failure {
 fn append_failure(error: AppendError) -> Failure {
     let text = format!("target: {error}");
     match error {
-        AppendError::Conflict { .. } | AppendError::RequestReused => Failure::Conflict(text),
+        AppendError::Conflict { .. } | AppendError::RequestIdReused => Failure::Conflict(text),
         AppendError::OutcomeUnknown(_) | AppendError::Store(StoreError::Unavailable(_)) => Failure::Passing(text),
         AppendError::Full(_)
         | AppendError::TooLate

@@ -80,7 +80,7 @@ impl Work {
 #[derive(Debug)]
 pub struct Node {
     /// The shared state of the protocol servers.
-    pub context: ApiState,
+    pub api: ApiState,
     /// Its cluster membership, if it is one of many.
     pub membership: Option<Arc<Membership>>,
     /// The message bus.
@@ -162,7 +162,7 @@ impl Node {
     /// Closes the id generator, and releases the cluster membership.
     async fn release(&self) {
         // Stores the mark, which blocks.
-        let ids = Arc::clone(&self.context.ids);
+        let ids = Arc::clone(&self.api.ids);
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || ids.close()).await {
             tracing::warn!(%error, "cannot close the id generator");
         }
@@ -174,7 +174,7 @@ impl Node {
 
     /// Drains, and determines which backends are unreachable.
     async fn drained(&self, is_heard: bool) -> Absent {
-        let (store, bus) = (&self.context.store, &self.bus);
+        let (store, bus) = (&self.api.store, &self.bus);
         let draining = self.drain_for(is_heard).shared();
         let is_store_away = answers(&draining, async { store.check().await.is_ok() || store.unreachable().is_none() });
         let is_bus_away = answers(&draining, async { bus.check().await.is_ok() || bus.unreachable().is_none() });
@@ -188,7 +188,7 @@ impl Node {
         if is_heard {
             tokio::time::sleep(DRAIN_NOTICE).await;
         }
-        while self.context.mediator.unanswered() > 0 {
+        while self.api.mediator.unanswered() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -184,7 +184,7 @@ impl App {
         let progress = parts.projection.progress();
         let max_in_flight = config.server.max_in_flight;
         let fan_out = FanOut::new(Arc::clone(&backends.store));
-        let context = ApiState {
+        let api = ApiState {
             mediator: parts.mediator.clone(),
             admission: metrics::with_local_recorder(&recorder, || Arc::new(Admission::new(max_in_flight))),
             store: Arc::clone(&backends.store),
@@ -206,20 +206,19 @@ impl App {
                 config.server.max_event_streams_per_connection,
             ),
         };
-        let recovery =
-            metrics::with_local_recorder(&recorder, || recovery(config, &context.health, parts.alarms.clone()));
+        let recovery = metrics::with_local_recorder(&recorder, || recovery(config, &api.health, parts.alarms.clone()));
         let away = backends.away();
         let recovery = recovery.quiet_while(&away);
         let (reporter, _) = tonic_health::server::health_reporter();
         let options = stack_options(config, authenticator.clone(), traces.clone());
-        let stack = metrics::with_local_recorder(&recorder, || Stack::open(&context, reporter.clone(), &options))?;
+        let stack = metrics::with_local_recorder(&recorder, || Stack::open(&api, reporter.clone(), &options))?;
         let grpc_health = GrpcHealthReporter::new(reporter).await;
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         if let Some(exporting) = exporting {
             work.export(exporting.run(stop.exported.clone()));
         }
-        let options = server_options(config, &context, pace);
+        let options = server_options(config, &api, pace);
         let ends = Ends { announced: stop.draining.clone(), closed: stop.closing.clone() };
         if let Some(tls) = &tls {
             work.spawn_background(tls.clone().keep_current(stop.ended.clone()));
@@ -243,11 +242,11 @@ impl App {
         if let Some(membership) = &membership {
             cluster::join(membership, &*backends.store).await?;
         }
-        let monitor = Monitor::new(&context, grpc_health, found, requirement).quiet_while(away);
+        let monitor = Monitor::new(&api, grpc_health, found, requirement).quiet_while(away);
         let monitor = monitor.at(format!("{scheme}://{address}"), parts.handlers());
         warn_if_open(config);
         // After everything that concerns the start, and before any task logs.
-        log_listening(&context, scheme, addresses);
+        log_listening(&api, scheme, addresses);
         parts.run(&mut work, &stop);
         if let Some(membership) = &membership {
             work.spawn_background(Arc::clone(membership).run(move || progress.position(), stop.ended.clone()));
@@ -261,7 +260,7 @@ impl App {
         work.spawn_background(monitor.watch_liveness(stop.ended.clone()));
         let grace = Duration::from_millis(config.server.shutdown_grace_ms);
         let bus = Arc::clone(&backends.bus);
-        let node = Node { context, membership, bus, monitor, work, stop, grace };
+        let node = Node { api, membership, bus, monitor, work, stop, grace };
         Ok(Self { node, stack, addresses, scheme, _folder: backends.folder })
     }
 
@@ -286,13 +285,13 @@ impl App {
     /// The durability of acknowledged commands, as detected so far.
     #[must_use]
     pub fn durability(&self) -> Durability {
-        self.node.context.store.durability()
+        self.node.api.store.durability()
     }
 
     /// Runs commands and queries without a connection, for a program that embeds the node.
     #[must_use]
     pub const fn mediator(&self) -> &Mediator {
-        &self.node.context.mediator
+        &self.node.api.mediator
     }
 
     /// Answers requests of both APIs without a connection, as the main listener does.
@@ -304,7 +303,7 @@ impl App {
     /// Static information about the node.
     #[must_use]
     pub fn info(&self) -> &ServerInfo {
-        &self.node.context.info
+        &self.node.api.info
     }
 
     /// Runs until `shutdown` is cancelled, and then shuts down gracefully.
@@ -370,15 +369,15 @@ fn node_name(config: &Config, backends: &Backends) -> String {
 }
 
 /// Logs the node's properties and addresses, for humans.
-fn log_listening(context: &ApiState, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
-    let info = &context.info;
+fn log_listening(api: &ApiState, scheme: &str, Addresses { main: address, grpc, admin }: Addresses) {
+    let info = &api.info;
     tracing::info!(
         version = crate::server::VERSION,
         node = info.node,
         mode = if info.is_cluster { "Cluster" } else { "Standalone" },
         persistence = info.persistence,
         transport = info.transport,
-        durability = context.store.durability().name(),
+        durability = api.store.durability().name(),
         %address,
         grpc_address = grpc.map(|address| address.to_string()),
         admin_address = admin.map(|address| address.to_string()),

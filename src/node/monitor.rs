@@ -27,7 +27,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct Monitor {
     health: Arc<Health>,
     grpc_health: GrpcHealthReporter,
-    context: ApiState,
+    api: ApiState,
     ready: Gauge,
     log_position: Gauge,
     durability: Gauge,
@@ -57,17 +57,17 @@ impl Monitor {
     /// A monitor before its first check, of a store whose durability was `found`.
     #[must_use]
     pub fn new(
-        context: &ApiState,
+        api: &ApiState,
         grpc_health: GrpcHealthReporter,
         found: Durability,
         requirement: Option<DurabilityRequirement>,
     ) -> Self {
-        let [ready, log_position, durability] = metrics::with_local_recorder(&context.metrics, || {
+        let [ready, log_position, durability] = metrics::with_local_recorder(&api.metrics, || {
             ["ordersystem_ready", "ordersystem_log_position", "ordersystem_durability"]
                 .map(|name| metrics::gauge!(name))
         });
         let losses = metrics::with_local_recorder(
-            &context.metrics,
+            &api.metrics,
             || metrics::counter!("ordersystem_log_losses_total", "reader" => "check"),
         );
         durability.set(found.level());
@@ -76,9 +76,9 @@ impl Monitor {
             serves: None,
             handlers: Vec::new(),
             outage: Outage::new(),
-            health: Arc::clone(&context.health),
+            health: Arc::clone(&api.health),
             grpc_health,
-            context: context.clone(),
+            api: api.clone(),
             ready,
             log_position,
             durability,
@@ -105,7 +105,7 @@ impl Monitor {
         loop {
             let report = self.check_all().await;
             let is_ready = report.is_ready();
-            let found = self.context.store.durability();
+            let found = self.api.store.durability();
             let before = std::mem::replace(&mut self.found, found);
             if found != before {
                 tracing::info!(
@@ -117,7 +117,7 @@ impl Monitor {
             // If settings change later, the node refuses commands until they are corrected.
             if before == Durability::Unknown
                 && let Some(requirement) = &self.requirement
-                && let Err(not_durable) = requirement.holds(&*self.context.store)
+                && let Err(not_durable) = requirement.holds(&*self.api.store)
             {
                 return not_durable;
             }
@@ -138,7 +138,7 @@ impl Monitor {
             let is_starting = self.handlers.iter().any(|handler| handler.state() == SubscriptionState::Starting);
             match self.serves.take_if(|_| !is_starting) {
                 Some(url) => {
-                    let kept = kept(self.context.store.durability());
+                    let kept = kept(self.api.store.durability());
                     tracing::info!("the node is ready: it serves gRPC and REST at {url}, and {kept}");
                 }
                 None if self.serves.is_none() && before != Some(true) => tracing::info!(lasted_ms, "the node is ready"),
@@ -166,16 +166,16 @@ impl Monitor {
         self.grpc_health.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
         // A store that hangs or panics must not end the monitoring.
-        let head = AssertUnwindSafe(self.context.store.head()).catch_unwind();
+        let head = AssertUnwindSafe(self.api.store.head()).catch_unwind();
         if let Ok(Ok(Ok(head))) = tokio::time::timeout(HEAD_TIMEOUT, head).await {
             #[allow(clippy::cast_precision_loss, reason = "a gauge; far below 2^52")]
             self.log_position.set(head.0 as f64);
         }
-        self.durability.set(self.context.store.durability().level());
-        self.losses.absolute(self.context.store.losses_found());
-        self.context.mediator.publish_gauges();
-        self.context.admission.publish_gauges();
-        self.context.metrics.run_upkeep();
+        self.durability.set(self.api.store.durability().level());
+        self.losses.absolute(self.api.store.losses_found());
+        self.api.mediator.publish_gauges();
+        self.api.admission.publish_gauges();
+        self.api.metrics.run_upkeep();
         report
     }
 

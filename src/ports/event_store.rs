@@ -122,7 +122,7 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// stream of the first attempt.
     ///
     /// # Errors
-    /// [`AppendError::RequestReused`] if the id was used with another payload; [`AppendError::Store`].
+    /// [`AppendError::RequestIdReused`] if the id was used with another payload; [`AppendError::Store`].
     async fn find_request(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError>;
 
     /// Up to `max_events` events of one stream, starting with revision `from` (inclusive) in `direction`; empty for an unknown stream. Forward, 0
@@ -174,14 +174,14 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
     /// copied log keeps its order. There must be one such writer at a time; concurrent writers may make the call fail, but cannot break the order.
     ///
     /// # Errors
-    /// As [`EventStore::append`] for the first commit that was not appended; [`AppendError::RequestReused`] for a known request id, even with the
+    /// As [`EventStore::append`] for the first commit that was not appended; [`AppendError::RequestIdReused`] for a known request id, even with the
     /// same payload. Earlier commits may have been appended: check the end of the log.
     async fn append_all(&self, commits: Vec<Commit>) -> Result<Position, AppendError> {
         let mut last = self.head().await?;
         for commit in commits {
             let appended = self.append(commit).await?;
             if appended.replayed {
-                return Err(AppendError::RequestReused);
+                return Err(AppendError::RequestIdReused);
             }
             last = appended.position;
         }

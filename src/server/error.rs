@@ -194,12 +194,12 @@ impl From<AppError> for ApiError {
         let of = |reason| Self::new(reason, message.clone());
         match error {
             AppError::OrderNotFound(id) => of(Reason::OrderNotFound).with("order_id", id),
-            AppError::UnknownHandler { name, known } => {
+            AppError::HandlerNotFound { name, known } => {
                 of(Reason::HandlerNotFound).with("handler", name).with("known_handlers", known.join(","))
             }
-            AppError::RevisionNotReached(id) => of(Reason::RevisionNotReached).with("order_id", id),
+            AppError::NotYetThen(id) => of(Reason::NotYetThen).with("order_id", id),
             AppError::HistoryEndsBefore { order_id, actual, .. } => {
-                of(Reason::RevisionNotReached).with("order_id", order_id).with("actual_revision", actual)
+                of(Reason::NotYetThen).with("order_id", order_id).with("actual_revision", actual)
             }
             AppError::IllegalTransition { order_id, status, revision, command } => of(Reason::IllegalTransition)
                 .with("order_id", order_id)
@@ -210,7 +210,7 @@ impl From<AppError> for ApiError {
                 .with("order_id", order_id)
                 .with("expected_revision", expected)
                 .with("actual_revision", actual),
-            AppError::RequestReused(id) => of(Reason::RequestIdReused).with("request_id", id),
+            AppError::RequestIdReused(id) => of(Reason::RequestIdReused).with("request_id", id),
             AppError::RoleMissing { needed, .. } => {
                 let names: Vec<_> = needed.iter().map(Role::name).collect();
                 of(Reason::RoleMissing).with("roles", names.join(","))
@@ -222,7 +222,7 @@ impl From<AppError> for ApiError {
                 of(Reason::Overloaded).retry(RETRY_AFTER)
             }
             AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
-            AppError::ConsistencyTimeout(_) => of(Reason::ConsistencyTimeout),
+            AppError::NotFreshInTime(_) => of(Reason::NotFreshInTime),
             AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),
             // The pipeline has logged their causes.
             AppError::OutcomeUnknown(_) => Self::new(
@@ -230,14 +230,14 @@ impl From<AppError> for ApiError {
                 "it is not known whether the command took effect: retry it with the same request id, or check the order",
             )
             .retry(RETRY_AFTER),
-            AppError::TooLarge { max_bytes, .. } => of(Reason::MessageTooLarge).with("max_message_bytes", max_bytes),
+            AppError::CommitTooLarge { max_bytes, .. } => of(Reason::MessageTooLarge).with("max_message_bytes", max_bytes),
             AppError::StoreFull(_) => Self::new(Reason::StoreFull, "the event store is full").retry(RETRY_AFTER * 10),
-            AppError::NewIds { retry_after, .. } => of(Reason::Unavailable).retry(retry_after),
+            AppError::IdsUnavailable { retry_after, .. } => of(Reason::Unavailable).retry(retry_after),
             AppError::Unavailable { retry_after, .. } => {
                 Self::new(Reason::Unavailable, "a required backend is unavailable").retry(retry_after)
             }
             AppError::LogReplaced(_) => Self::new(
-                Reason::CursorLogMismatch,
+                Reason::CursorOfAnotherLog,
                 "the log was restored to an earlier state and no longer has everything that was read or requested",
             ),
             AppError::Corrupt(_) => Self::new(Reason::DataCorrupt, "stored data is damaged; see the server log"),
@@ -250,7 +250,7 @@ impl From<Violations> for ApiError {
         if violations.is_only_unknown() {
             return AppError::unavailable("a cursor or token came before the event store has been reached").into();
         }
-        let reason = if violations.names_another_log() { Reason::CursorLogMismatch } else { Reason::InvalidArgument };
+        let reason = if violations.names_another_log() { Reason::CursorOfAnotherLog } else { Reason::InvalidArgument };
         Self { violations: violations.into_vec(), ..Self::new(reason, String::new()) }
     }
 }

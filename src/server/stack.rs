@@ -100,11 +100,11 @@ impl Stack {
     /// # Errors
     /// If an origin is invalid, or the embedded descriptors cannot be parsed.
     pub fn open(
-        context: &ApiState,
+        api: &ApiState,
         health: HealthReporter,
         options: &StackOptions,
     ) -> Result<Self, Box<dyn Error + Send + Sync>> {
-        let services = grpc::services(context, health, options.has_reflection)?;
+        let services = grpc::services(api, health, options.has_reflection)?;
         let audit = Arc::new(Audit::new());
         Ok(Self {
             traces: TraceLayer { traces: options.traces.clone() },
@@ -114,9 +114,9 @@ impl Stack {
             access: options.authenticator.clone().map(|authenticator| Access::new(authenticator, Arc::clone(&audit))),
             operators: options.operators,
             audit,
-            limits: LimitLayer::new(Arc::clone(&context.admission)),
-            grpc: GrpcEdge::new(services, context.info.max_message_bytes),
-            rest: rest::router(context, options.has_swagger).merge(dashboard::router()),
+            limits: LimitLayer::new(Arc::clone(&api.admission)),
+            grpc: GrpcEdge::new(services, api.info.max_message_bytes),
+            rest: rest::router(api, options.has_swagger).merge(dashboard::router()),
         })
     }
 

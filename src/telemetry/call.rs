@@ -127,11 +127,11 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
     }
 }
 
-/// The order that some work is about, which may become known on the way.
+/// The order that some work is about, for its log lines. It may become known on the way.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Order(u64);
+pub struct LoggedOrder(u64);
 
-impl Order {
+impl LoggedOrder {
     /// No order, or not known yet.
     pub const NONE: Self = Self(0);
 
@@ -158,7 +158,7 @@ impl Order {
     }
 }
 
-/// Records that the current work is about the order with this id. Outside of [`Order::step`] it does nothing.
+/// Records that the current work is about the order with this id. Outside of [`LoggedOrder::step`] it does nothing.
 pub fn set_order(id: u64) {
     if ORDER.get().is_some() {
         ORDER.set(Some(id));
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn an_order_that_becomes_known_stays_known_and_does_not_leak_into_other_work_on_the_thread() {
-        let (mut created, mut other) = (Order::NONE, Order::of(9));
+        let (mut created, mut other) = (LoggedOrder::NONE, LoggedOrder::of(9));
         assert_eq!(created.step(shown), "");
         created.step(|| set_order(8));
         assert_eq!(other.step(shown), "order_id=9 ");
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_panic_leaves_no_order_behind() {
-        let panics = || Order::of(7).step(|| panic!("a test"));
+        let panics = || LoggedOrder::of(7).step(|| panic!("a test"));
         std::panic::catch_unwind(panics).unwrap_err();
         set_order(8);
         assert_eq!(shown(), "");

@@ -34,7 +34,7 @@ use self::context::Traceparent;
 const MAX_LINKS: u32 = 128;
 
 tokio::task_local! {
-    static CURRENT: Scope;
+    static CURRENT: SpanScope;
 }
 
 /// Makes the spans of a node. Cloning is cheap.
@@ -51,7 +51,7 @@ struct Maker {
 
 /// A span, or only a context that is passed on. The span ends with its last clone, unless it is ended earlier.
 #[derive(Clone, Debug)]
-pub struct Scope(Kind);
+pub struct SpanScope(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -73,10 +73,10 @@ impl Traces {
     }
 
     /// The scope of a call from `caller`; `None` if there is nothing to record and nothing to pass on. Its span has no name yet: see
-    /// [`Scope::describe`]. The decision of the caller is followed; without a caller, the share decides.
+    /// [`SpanScope::describe`]. The decision of the caller is followed; without a caller, the share decides.
     #[must_use]
-    pub fn call(&self, caller: Option<SpanContext>) -> Option<Scope> {
-        let passed = |context| Some(Scope(Kind::Passed(context)));
+    pub fn call(&self, caller: Option<SpanContext>) -> Option<SpanScope> {
+        let passed = |context| Some(SpanScope(Kind::Passed(context)));
         let Some(maker) = &self.0 else { return caller.and_then(passed) };
         let parent = match caller {
             Some(caller) if !caller.is_sampled() => return passed(caller),
@@ -85,7 +85,7 @@ impl Traces {
             None => Context::new(),
         };
         let span = SpanBuilder::from_name("call").with_kind(SpanKind::Server);
-        Some(Scope(Kind::span(maker, span, &parent, Arc::default())))
+        Some(SpanScope(Kind::span(maker, span, &parent, Arc::default())))
     }
 
     /// Begins a span of its own trace that links to each sampled one of `causes`; `None` if there is no such cause.
@@ -94,7 +94,7 @@ impl Traces {
         kind: SpanKind,
         name: impl Into<Cow<'static, str>>,
         causes: impl Iterator<Item = SpanContext>,
-    ) -> Option<Scope> {
+    ) -> Option<SpanScope> {
         let maker = self.0.as_ref()?;
         let mut links: Vec<Link> = Vec::new();
         for cause in causes.filter(SpanContext::is_sampled) {
@@ -107,7 +107,7 @@ impl Traces {
             return None;
         }
         let span = SpanBuilder::from_name(name).with_kind(kind).with_links(links);
-        Some(Scope(Kind::span(maker, span, &Context::new(), Arc::default())))
+        Some(SpanScope(Kind::span(maker, span, &Context::new(), Arc::default())))
     }
 
     /// Whether spans are made.
@@ -125,7 +125,7 @@ impl Kind {
     }
 }
 
-impl Scope {
+impl SpanScope {
     /// Whether it has a span that will be exported.
     #[must_use]
     pub const fn is_recording(&self) -> bool {
@@ -204,7 +204,7 @@ impl Scope {
 /// The links of a span, which are added while it lasts: as many as a span may have.
 #[derive(Debug)]
 pub struct Links {
-    span: Scope,
+    span: SpanScope,
     count: u32,
     last: Option<SpanContext>,
 }
@@ -212,7 +212,7 @@ pub struct Links {
 impl Links {
     /// No links of `span` yet.
     #[must_use]
-    pub const fn of(span: Scope) -> Self {
+    pub const fn of(span: SpanScope) -> Self {
         Self { span, count: 0, last: None }
     }
 
@@ -231,14 +231,14 @@ impl Links {
 /// The span of work that may be dropped before its end: then it fails.
 #[derive(Debug)]
 pub struct Unfinished {
-    span: Scope,
+    span: SpanScope,
     is_finished: bool,
 }
 
 impl Unfinished {
     /// The `span` of work that begins.
     #[must_use]
-    pub const fn of(span: Scope) -> Self {
+    pub const fn of(span: SpanScope) -> Self {
         Self { span, is_finished: false }
     }
 
@@ -249,9 +249,9 @@ impl Unfinished {
 }
 
 impl Deref for Unfinished {
-    type Target = Scope;
+    type Target = SpanScope;
 
-    fn deref(&self) -> &Scope {
+    fn deref(&self) -> &SpanScope {
         &self.span
     }
 }
@@ -270,17 +270,21 @@ pub fn child(
     kind: SpanKind,
     name: impl Into<Cow<'static, str>>,
     attributes: impl FnOnce() -> Vec<KeyValue>,
-) -> Option<Scope> {
-    let begin = |current: &Scope| {
+) -> Option<SpanScope> {
+    let begin = |current: &SpanScope| {
         let Kind::Span { maker, context, is_late } = &current.0 else { return None };
         let span = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes());
-        Some(Scope(Kind::span(maker, span, context, Arc::clone(is_late))))
+        Some(SpanScope(Kind::span(maker, span, context, Arc::clone(is_late))))
     };
     CURRENT.try_with(begin).ok().flatten()
 }
 
 /// Does `work` in `span`, if there is one, which `finish` may complete with the outcome.
-pub async fn within<T>(span: Option<Scope>, work: impl Future<Output = T>, finish: impl FnOnce(&Scope, &T)) -> T {
+pub async fn within<T>(
+    span: Option<SpanScope>,
+    work: impl Future<Output = T>,
+    finish: impl FnOnce(&SpanScope, &T),
+) -> T {
     let Some(span) = span.map(Unfinished::of) else { return work.await };
     let outcome = span.run(work).await;
     finish(&span, &outcome);
@@ -301,7 +305,7 @@ pub fn carried<F: Future>(work: F) -> impl Future<Output = F::Output> {
 
 /// The span of the current call; `None` if the call is not recorded.
 #[must_use]
-pub fn recorded() -> Option<Scope> {
+pub fn recorded() -> Option<SpanScope> {
     CURRENT.try_with(|current| current.is_recording().then(|| current.clone())).ok().flatten()
 }
 
@@ -314,7 +318,7 @@ pub fn traceparent() -> Option<Traceparent> {
 /// The id of the trace of the current call; `None` if the call has none.
 #[must_use]
 pub fn trace_id() -> Option<TraceId> {
-    CURRENT.try_with(Scope::trace_id).ok()
+    CURRENT.try_with(SpanScope::trace_id).ok()
 }
 
 #[cfg(test)]

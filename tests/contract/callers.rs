@@ -108,7 +108,7 @@ fn a_request_id_of_two_callers_is_two_requests_and_a_retry_of_each_gets_its_own_
             assert_eq!(state(&node.execute(pay(&shop, order, "id-2")).await.unwrap()), paid);
             assert_eq!(state(&node.execute(cancel(&desk, order, "id-2")).await.unwrap()), cancelled);
             let reused = node.execute(cancel(&shop, order, "id-2")).await.unwrap_err();
-            assert_eq!(reused, AppError::RequestReused("id-2".to_owned()), "the id is the client's own");
+            assert_eq!(reused, AppError::RequestIdReused("id-2".to_owned()), "the id is the client's own");
             // Nobody has paid it under this id without a name.
             let refused = node.execute(pay(Principal::anonymous(), order, "id-2")).await.unwrap_err();
             assert!(matches!(refused, AppError::IllegalTransition { .. }), "{refused}");
@@ -221,7 +221,7 @@ fn customers_of_one_name_neither_see_nor_block_the_requests_of_each_other() {
             assert_eq!(state(&node.execute(create_own(&ben)).await.unwrap()), of_ben);
             assert_eq!(state(&node.execute(pay(&ann, of_ann.0, "id-2")).await.unwrap()), paid);
             let reused = node.execute(cancel(&ann, of_ann.0, "id-2")).await.unwrap_err();
-            assert_eq!(reused, AppError::RequestReused("id-2".to_owned()));
+            assert_eq!(reused, AppError::RequestIdReused("id-2".to_owned()));
         }
         let copy = copied(&store).await;
         assert_sound(&store).await;

@@ -299,7 +299,7 @@ impl Stream {
     fn find(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
         let Some(earlier) = self.requests.iter().find(|earlier| earlier.id == request.id) else { return Ok(None) };
         if earlier.print != Fingerprint::of(request) {
-            return Err(AppendError::RequestReused);
+            return Err(AppendError::RequestIdReused);
         }
         let position = self.positions.as_slice().get(earlier.last as usize - 1).copied().unwrap_or_default();
         Ok(Some(Appended {
@@ -339,7 +339,7 @@ impl LogRequest {
 
     fn repeat(&self, request: &RequestKey) -> Result<Appended, AppendError> {
         if self.print != Fingerprint::of(request) {
-            return Err(AppendError::RequestReused);
+            return Err(AppendError::RequestIdReused);
         }
         Ok(Appended {
             stream: StreamId(self.stream),

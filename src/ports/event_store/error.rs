@@ -13,7 +13,7 @@ pub enum AppendError {
     },
     /// The request id was used before with another payload. Never retry.
     #[error("the request id was used with another payload")]
-    RequestReused,
+    RequestIdReused,
     /// The store is out of space. Nothing was written.
     #[error("the event store is full: {0}")]
     Full(String),

@@ -32,7 +32,7 @@ use crate::{
     },
     telemetry::{
         outage::{Away, Line, Outage},
-        traces::{self, KeyValue, Scope, SpanKind, Traces},
+        traces::{self, KeyValue, SpanKind, SpanScope, Traces},
     },
 };
 
@@ -290,7 +290,7 @@ impl Subscription {
     }
 
     /// The span of handling an event, linked to the command that caused it.
-    fn span(&self, delivery: &Delivery) -> Option<Scope> {
+    fn span(&self, delivery: &Delivery) -> Option<SpanScope> {
         if !self.traces.is_on() {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::{
     codec::EventHeader,
     domain::order::EventKind,
     telemetry::{
-        call::Order,
+        call::LoggedOrder,
         logs::ORDER_EVENTS,
         traces::{Traces, context},
     },
@@ -50,7 +50,7 @@ impl OrderEventLogger {
     fn log(&self, event: &ReceivedEvent) {
         let header = EventHeader::read(event.payload()).unwrap_or_default();
         let cause = header.traceparent().and_then(|text| context::parse(text, None));
-        let log = || Order::of(event.order_number()).step(|| self.log_fields(event));
+        let log = || LoggedOrder::of(event.order_number()).step(|| self.log_fields(event));
         match Traces::off().call(cause) {
             Some(cause) => cause.poll(log),
             None => log(),

@@ -28,7 +28,7 @@ use crate::{
     },
     telemetry::{
         outage::{Away, Line, Outage},
-        traces::{self, KeyValue, Scope, SpanKind, Traces},
+        traces::{self, KeyValue, SpanKind, SpanScope, Traces},
     },
 };
 
@@ -377,7 +377,7 @@ impl OutboxRelay {
     }
 
     /// The span of publishing `messages`, linked to the commands that caused them.
-    fn span(&self, messages: &[Message]) -> Option<Scope> {
+    fn span(&self, messages: &[Message]) -> Option<SpanScope> {
         if !self.traces.is_on() {
             return None;
         }

@@ -7,10 +7,10 @@ use tonic::Code;
 #[allow(missing_docs, reason = "`Reason::spec` describes each one")]
 pub enum Reason {
     InvalidArgument,
-    CursorLogMismatch,
+    CursorOfAnotherLog,
     OrderNotFound,
     HandlerNotFound,
-    RevisionNotReached,
+    NotYetThen,
     RouteNotFound,
     ServiceNotFound,
     MethodNotAllowed,
@@ -42,7 +42,7 @@ pub enum Reason {
     ShuttingDown,
     OutcomeUnknown,
     DeadlineExceeded,
-    ConsistencyTimeout,
+    NotFreshInTime,
     DataCorrupt,
     Internal,
 }
@@ -64,10 +64,10 @@ impl Reason {
     /// All reasons.
     pub const ALL: [Self; 39] = [
         Self::InvalidArgument,
-        Self::CursorLogMismatch,
+        Self::CursorOfAnotherLog,
         Self::OrderNotFound,
         Self::HandlerNotFound,
-        Self::RevisionNotReached,
+        Self::NotYetThen,
         Self::RouteNotFound,
         Self::ServiceNotFound,
         Self::MethodNotAllowed,
@@ -99,7 +99,7 @@ impl Reason {
         Self::ShuttingDown,
         Self::OutcomeUnknown,
         Self::DeadlineExceeded,
-        Self::ConsistencyTimeout,
+        Self::NotFreshInTime,
         Self::DataCorrupt,
         Self::Internal,
     ];
@@ -109,10 +109,12 @@ impl Reason {
     pub const fn spec(self) -> ReasonSpec {
         let (name, code, http_status, title) = match self {
             Self::InvalidArgument => ("INVALID_ARGUMENT", Code::InvalidArgument, 400, "Invalid input"),
-            Self::CursorLogMismatch => ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor from another log"),
+            Self::CursorOfAnotherLog => {
+                ("CURSOR_OF_ANOTHER_LOG", Code::InvalidArgument, 400, "Cursor from another log")
+            }
             Self::OrderNotFound => ("ORDER_NOT_FOUND", Code::NotFound, 404, "Order not found"),
             Self::HandlerNotFound => ("HANDLER_NOT_FOUND", Code::NotFound, 404, "Handler not found"),
-            Self::RevisionNotReached => ("NOT_YET_THEN", Code::NotFound, 404, "The order did not exist then"),
+            Self::NotYetThen => ("NOT_YET_THEN", Code::NotFound, 404, "The order did not exist then"),
             Self::RouteNotFound => ("ROUTE_NOT_FOUND", Code::Unimplemented, 404, "No such route"),
             Self::ServiceNotFound => ("SERVICE_NOT_FOUND", Code::NotFound, 404, "No such service"),
             Self::MethodNotAllowed => ("METHOD_NOT_ALLOWED", Code::Unimplemented, 405, "Method not allowed"),
@@ -164,7 +166,7 @@ impl Reason {
             Self::ShuttingDown => ("SHUTTING_DOWN", Code::Unavailable, 503, "Shutting down"),
             Self::OutcomeUnknown => ("OUTCOME_UNKNOWN", Code::Unavailable, 503, "Outcome unknown"),
             Self::DeadlineExceeded => ("DEADLINE_EXCEEDED", Code::DeadlineExceeded, 504, "Deadline exceeded"),
-            Self::ConsistencyTimeout => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh in time"),
+            Self::NotFreshInTime => ("NOT_FRESH_IN_TIME", Code::DeadlineExceeded, 504, "Not fresh in time"),
             Self::DataCorrupt => ("DATA_CORRUPT", Code::DataLoss, 500, "Stored data is damaged"),
             Self::Internal => ("INTERNAL", Code::Internal, 500, "Internal error"),
         };

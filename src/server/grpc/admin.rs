@@ -31,14 +31,14 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 /// The AdminService.
 #[derive(Debug)]
 pub struct Admin {
-    context: ApiState,
+    api: ApiState,
 }
 
 impl Admin {
-    /// The service for the node of `context`.
+    /// The service for the node of `api`.
     #[must_use]
-    pub const fn new(context: ApiState) -> Self {
-        Self { context }
+    pub const fn new(api: ApiState) -> Self {
+        Self { api }
     }
 }
 
@@ -53,7 +53,7 @@ impl AdminService for Admin {
         let max = requests::page_size(&mut violations, page_size.into());
         let after = page_after(&mut violations, &page_token);
         let after = violations.finish(after).map_err(ApiError::from)?;
-        let page = self.context.dead_letters.list(&handler, after, max).await.map_err(ApiError::from)?;
+        let page = self.api.dead_letters.list(&handler, after, max).await.map_err(ApiError::from)?;
         let shown = after.map_or(0, |after| after.shown) + page.letters.len();
         let last = page.letters.last().filter(|_| page.has_more);
         Ok(reply(pb::ListDeadLettersResponse {
@@ -68,7 +68,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::ReplayDeadLettersResponse>, Status> {
         let pb::ReplayDeadLettersRequest { handler, event_ids, all } = request.into_inner();
         let which = which(&event_ids, all).map_err(ApiError::from)?;
-        let replayed = self.context.dead_letters.replay(&handler, which).await.map_err(ApiError::from)?;
+        let replayed = self.api.dead_letters.replay(&handler, which).await.map_err(ApiError::from)?;
         tracing::info!(handler, replayed, "replayed dead letters");
         Ok(reply(pb::ReplayDeadLettersResponse { replayed: count(replayed) }))
     }
@@ -79,7 +79,7 @@ impl AdminService for Admin {
     ) -> Result<Response<pb::DiscardDeadLettersResponse>, Status> {
         let pb::DiscardDeadLettersRequest { handler, event_ids, all } = request.into_inner();
         let which = which(&event_ids, all).map_err(ApiError::from)?;
-        let discarded = self.context.dead_letters.discard(&handler, which).await.map_err(ApiError::from)?;
+        let discarded = self.api.dead_letters.discard(&handler, which).await.map_err(ApiError::from)?;
         tracing::info!(handler, discarded, "discarded dead letters");
         Ok(reply(pb::DiscardDeadLettersResponse { discarded: count(discarded) }))
     }
@@ -88,7 +88,7 @@ impl AdminService for Admin {
         &self,
         _request: Request<pb::GetConfigurationRequest>,
     ) -> Result<Response<pb::GetConfigurationResponse>, Status> {
-        let settings = self.context.info.configuration.iter().map(setting_to_proto).collect();
+        let settings = self.api.info.configuration.iter().map(setting_to_proto).collect();
         Ok(reply(pb::GetConfigurationResponse { settings }))
     }
 
@@ -99,20 +99,16 @@ impl AdminService for Admin {
         request: Request<pb::RebuildProjectionsRequest>,
     ) -> Result<Response<Self::RebuildProjectionsStream>, Status> {
         // During shutdown no worker remains to run the rebuild.
-        if self.context.draining.is_cancelled() {
+        if self.api.draining.is_cancelled() {
             return Err(ApiError::from(AppError::ShuttingDown).to_status());
         }
-        let permit = self.context.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
-        if let Some(wait) = self.context.rebuilds.wait() {
+        let permit = self.api.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
+        if let Some(wait) = self.api.rebuilds.wait() {
             return Err(ApiError::rebuild_too_soon(wait).to_status());
         }
-        let (state, has_begun) = self.context.rebuilds.start();
-        let told = RebuildProgressStream {
-            state,
-            joined: !has_begun,
-            draining: self.context.draining.clone(),
-            _permit: permit,
-        };
+        let (state, has_begun) = self.api.rebuilds.start();
+        let told =
+            RebuildProgressStream { state, joined: !has_begun, draining: self.api.draining.clone(), _permit: permit };
         Ok(Response::new(told.replies()))
     }
 
@@ -120,7 +116,7 @@ impl AdminService for Admin {
         &self,
         _request: Request<pb::GetLogLevelRequest>,
     ) -> Result<Response<pb::GetLogLevelResponse>, Status> {
-        let level = log_level::get(self.context.logs.as_ref())?;
+        let level = log_level::get(self.api.logs.as_ref())?;
         Ok(reply(pb::GetLogLevelResponse { log_level: Some(level) }))
     }
 
@@ -128,7 +124,7 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::SetLogLevelRequest>,
     ) -> Result<Response<pb::SetLogLevelResponse>, Status> {
-        let level = log_level::set(self.context.logs.as_ref(), request.get_ref())?;
+        let level = log_level::set(self.api.logs.as_ref(), request.get_ref())?;
         Ok(reply(pb::SetLogLevelResponse { log_level: Some(level) }))
     }
 }

@@ -27,14 +27,14 @@ use crate::{
 /// The OrderCommandService.
 #[derive(Debug)]
 pub struct Commands {
-    context: ApiState,
+    api: ApiState,
 }
 
 impl Commands {
-    /// Commands through the mediator of `context`.
+    /// Commands through the mediator of `api`.
     #[must_use]
-    pub const fn new(context: ApiState) -> Self {
-        Self { context }
+    pub const fn new(api: ApiState) -> Self {
+        Self { api }
     }
 
     /// Runs a command.
@@ -42,8 +42,8 @@ impl Commands {
     /// # Errors
     /// As in the table of reasons.
     pub async fn run(&self, request: OrderRequest) -> Result<UnaryReply, Status> {
-        let reply = self.context.mediator.execute(request).await.map_err(ApiError::from)?;
-        let signer = self.context.signer()?;
+        let reply = self.api.mediator.execute(request).await.map_err(ApiError::from)?;
+        let signer = self.api.signer()?;
         Ok(UnaryReply::written(|wire| convert::write_success(wire, &reply, &signer)))
     }
 
@@ -53,9 +53,9 @@ impl Commands {
         requests: Requests,
         extensions: &Extensions,
     ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
-        let streams = self.context.streams_of(extensions);
+        let streams = self.api.streams_of(extensions);
         let (caller, standing) = (principal(extensions).clone(), Standing::in_extensions(extensions));
-        execute::run_all(self.context.clone(), &streams, caller, standing, requests)
+        execute::run_all(self.api.clone(), &streams, caller, standing, requests)
     }
 
     /// The reply to a command as a message, which may be compressed.

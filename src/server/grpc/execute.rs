@@ -64,7 +64,7 @@ type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 /// Runs every command of `requests`, and replies to each, in frames of as many messages as are ready. Each command is a call of the caller that
 /// `standing` verifies for it, and counts against the limits of that caller; where callers are not identified, it is a call of `caller`.
 pub fn run_all(
-    context: ApiState,
+    api: ApiState,
     streams: &EventStreams,
     caller: Principal,
     standing: Option<Arc<Standing>>,
@@ -73,7 +73,7 @@ pub fn run_all(
     let (sender, replies) = mpsc::channel::<Result<Reply, Status>>(SENDING);
     let room = Arc::new(Room::new(streams.share_of_read_bytes(MAX_REPLY_BYTES)));
     let execution = Execution {
-        context,
+        api,
         caller,
         standing,
         next_bytes: None,
@@ -132,7 +132,7 @@ impl Room {
 }
 
 struct Execution {
-    context: ApiState,
+    api: ApiState,
     caller: Principal,
     standing: Option<Arc<Standing>>,
     /// `None` once the client has sent everything.
@@ -158,7 +158,7 @@ struct Execution {
 impl Execution {
     /// Runs until every command is answered, or the client is gone.
     async fn run(mut self, replies: mpsc::Sender<Result<Reply, Status>>) {
-        let draining = self.context.draining.clone();
+        let draining = self.api.draining.clone();
         let mut draining = pin!(draining.cancelled());
         let mut lost = pin!(Standing::lost_by(self.standing.clone()));
         while self.open > 0 || self.requests.is_some() {
@@ -184,7 +184,7 @@ impl Execution {
                 request = next(&mut self.requests), if may_read => match request {
                     Some(Ok(request)) => self.accept(&request),
                     Some(Err(status)) => {
-                        self.end(Some(errors::refine(status, self.context.info.max_message_bytes)));
+                        self.end(Some(errors::refine(status, self.api.info.max_message_bytes)));
                     }
                     None => self.end(None),
                 },
@@ -245,7 +245,7 @@ impl Execution {
         let is_over = since.elapsed() >= MAX_KEPT;
         let (refusal, poll) = match accepted.within_limits() {
             Err(exceeded) => (access::limited(&exceeded), exceeded.retry_after.min(ROOM_POLL)),
-            Ok(()) if self.context.admission.has_room() => {
+            Ok(()) if self.api.admission.has_room() => {
                 self.begin(accepted);
                 return ROOM_POLL;
             }
@@ -253,7 +253,7 @@ impl Execution {
         };
         if is_over {
             if refusal.reason == Reason::Overloaded {
-                self.context.admission.shed();
+                self.api.admission.shed();
             }
             self.running.push(Box::pin(async { (None, accepted.refuse(refusal)) }));
         } else {
@@ -282,8 +282,8 @@ impl Execution {
     fn start(&mut self, order_id: Option<u64>, accepted: Accepted) {
         let mut next = Some(accepted);
         while let Some(accepted) = next.take() {
-            let context = self.context.clone();
-            let mut work: Running = Box::pin(async move { (order_id, accepted.execute(&context).await) });
+            let api = self.api.clone();
+            let mut work: Running = Box::pin(async move { (order_id, accepted.execute(&api).await) });
             // On a store in memory most commands end at once, and need not be added to the running ones.
             match work.as_mut().now_or_never() {
                 Some((_, answer)) => next = self.answer(order_id, answer),

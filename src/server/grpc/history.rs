@@ -33,14 +33,14 @@ const HEARTBEAT_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_milli
 /// The OrderHistoryService.
 #[derive(Debug)]
 pub struct History {
-    context: ApiState,
+    api: ApiState,
 }
 
 impl History {
-    /// The service of histories and event streams, which reads the log of `context`.
+    /// The service of histories and event streams, which reads the log of `api`.
     #[must_use]
-    pub const fn new(context: ApiState) -> Self {
-        Self { context }
+    pub const fn new(api: ApiState) -> Self {
+        Self { api }
     }
 
     /// The history of an order, for a caller with `extensions`, and the signer for its cursors.
@@ -52,7 +52,7 @@ impl History {
         request: &pb::StreamOrderHistoryRequest,
         extensions: &Extensions,
     ) -> Result<(EventStream, Signer), ApiError> {
-        let streams = self.context.streams_of(extensions);
+        let streams = self.api.streams_of(extensions);
         let mut violations = Violations::default();
         let order_id = violations.order_id(Field::OrderId, &request.order_id);
         let from = requests::from_revision(&mut violations, request.from_revision);
@@ -60,8 +60,8 @@ impl History {
         let bounds = streams.of_follower()?;
         let follow = if request.follow { Follow::Yes } else { Follow::No };
         let scope = reading(extensions);
-        let events = self.context.event_log.order_history(order_id, from, &scope, follow, bounds).await?;
-        Ok((events, self.context.signer()?))
+        let events = self.api.event_log.order_history(order_id, from, &scope, follow, bounds).await?;
+        Ok((events, self.api.signer()?))
     }
 
     /// The events of all orders that the caller with `extensions` may follow, and the signer for their cursors.
@@ -73,12 +73,12 @@ impl History {
         request: &pb::StreamEventsRequest,
         extensions: &Extensions,
     ) -> Result<(EventStream, Signer), ApiError> {
-        let streams = self.context.streams_of(extensions);
-        let (after, filter, heartbeat) = parse(request, self.context.known_signer().as_ref())?;
+        let streams = self.api.streams_of(extensions);
+        let (after, filter, heartbeat) = parse(request, self.api.known_signer().as_ref())?;
         let bounds = streams.of_follower()?;
         let follow = if request.follow { Follow::WithHeartbeats(heartbeat) } else { Follow::No };
-        let events = self.context.event_log.events(after, filter, &following(extensions), follow, bounds).await?;
-        Ok((events, self.context.signer()?))
+        let events = self.api.event_log.events(after, filter, &following(extensions), follow, bounds).await?;
+        Ok((events, self.api.signer()?))
     }
 }
 

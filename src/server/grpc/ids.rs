@@ -24,22 +24,22 @@ const MAX_STREAMED_IDS: u64 = 1_000_000_000;
 /// The IdService.
 #[derive(Debug)]
 pub struct Ids {
-    context: ApiState,
+    api: ApiState,
 }
 
 impl Ids {
-    /// Ids from the generator of `context`.
+    /// Ids from the generator of `api`.
     #[must_use]
-    pub const fn new(context: ApiState) -> Self {
-        Self { context }
+    pub const fn new(api: ApiState) -> Self {
+        Self { api }
     }
 
     async fn generate(&self, count: usize) -> Result<Vec<i64>, ApiError> {
-        Ok(self.context.mediator.generate_ids(count).await?)
+        Ok(self.api.mediator.generate_ids(count).await?)
     }
 
     fn refuse_when_draining(&self) -> Result<(), ApiError> {
-        if self.context.draining.is_cancelled() { Err(AppError::ShuttingDown.into()) } else { Ok(()) }
+        if self.api.draining.is_cancelled() { Err(AppError::ShuttingDown.into()) } else { Ok(()) }
     }
 }
 
@@ -83,7 +83,7 @@ impl IdService for Ids {
         let (count, batch_size) = violations.finish(count.zip(batch_size)).map_err(ApiError::from)?;
         let batch_size = if batch_size == 0 { DEFAULT_BATCH_SIZE } else { batch_size };
         let remaining = if count == 0 { u64::MAX } else { count };
-        Ok(Response::new(stream_of(self.context.clone(), remaining, batch_size)))
+        Ok(Response::new(stream_of(self.api.clone(), remaining, batch_size)))
     }
 
     async fn parse_id(&self, request: Request<pb::ParseIdRequest>) -> Result<Response<pb::ParseIdResponse>, Status> {
@@ -99,16 +99,16 @@ impl IdService for Ids {
 }
 
 fn stream_of(
-    context: ApiState,
+    api: ApiState,
     remaining: u64,
     batch_size: usize,
 ) -> Pin<Box<dyn Stream<Item = Result<pb::StreamIdsResponse, Status>> + Send>> {
-    Box::pin(stream::try_unfold((context, remaining), move |(context, remaining)| async move {
+    Box::pin(stream::try_unfold((api, remaining), move |(api, remaining)| async move {
         if remaining == 0 {
             return Ok(None);
         }
         let count = batch_size.min(usize::try_from(remaining).unwrap_or(usize::MAX));
-        let ids = context.mediator.generate_ids(count).await.map_err(ApiError::from)?;
-        Ok(Some((pb::StreamIdsResponse { ids }, (context, remaining - count as u64))))
+        let ids = api.mediator.generate_ids(count).await.map_err(ApiError::from)?;
+        Ok(Some((pb::StreamIdsResponse { ids }, (api, remaining - count as u64))))
     }))
 }

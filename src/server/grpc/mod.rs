@@ -56,16 +56,16 @@ const MIN_COMPRESSED_BYTES: usize = 4 * 1024;
 /// # Errors
 /// If the embedded descriptors cannot be parsed.
 pub fn services(
-    context: &ApiState,
+    api: &ApiState,
     health: HealthReporter,
     has_reflection: bool,
 ) -> Result<Services, Box<dyn Error + Send + Sync>> {
-    let max_bytes = context.info.max_message_bytes;
+    let max_bytes = api.info.max_message_bytes;
     // The same bounds for every service; the generated servers share no trait to set them once.
     let direct = Arc::new(Direct {
-        commands: Arc::new(Commands::new(context.clone())),
-        queries: Arc::new(Queries::new(context.clone())),
-        history: Arc::new(History::new(context.clone())),
+        commands: Arc::new(Commands::new(api.clone())),
+        queries: Arc::new(Queries::new(api.clone())),
+        history: Arc::new(History::new(api.clone())),
     });
     let commands = OrderCommandServiceServer::from_arc(Arc::clone(&direct.commands))
         .max_decoding_message_size(max_bytes)
@@ -79,15 +79,15 @@ pub fn services(
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let ids = IdServiceServer::new(ids::Ids::new(context.clone()))
+    let ids = IdServiceServer::new(ids::Ids::new(api.clone()))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let system = SystemServiceServer::new(system::System::new(context.clone()))
+    let system = SystemServiceServer::new(system::System::new(api.clone()))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);
-    let admin = AdminServiceServer::new(admin::Admin::new(context.clone()))
+    let admin = AdminServiceServer::new(admin::Admin::new(api.clone()))
         .max_decoding_message_size(max_bytes)
         .accept_compressed(CompressionEncoding::Gzip)
         .send_compressed(CompressionEncoding::Gzip);

@@ -33,14 +33,14 @@ use crate::{
 /// The OrderQueryService.
 #[derive(Debug)]
 pub struct Queries {
-    context: ApiState,
+    api: ApiState,
 }
 
 impl Queries {
-    /// Queries through the mediator of `context`.
+    /// Queries through the mediator of `api`.
     #[must_use]
-    pub const fn new(context: ApiState) -> Self {
-        Self { context }
+    pub const fn new(api: ApiState) -> Self {
+        Self { api }
     }
 
     /// Reads an order for a caller with `extensions`.
@@ -49,9 +49,9 @@ impl Queries {
     /// As in the table of reasons.
     pub async fn answer(&self, request: &pb::GetOrderRequest, extensions: &Extensions) -> Result<UnaryReply, Status> {
         let query =
-            get_order(request, reading(extensions), self.context.known_signer().as_ref()).map_err(ApiError::from)?;
-        let loaded = self.context.mediator.get_order(query).await.map_err(ApiError::from)?;
-        let token = tokens::encode_token(&self.context.signer()?, loaded.position);
+            get_order(request, reading(extensions), self.api.known_signer().as_ref()).map_err(ApiError::from)?;
+        let loaded = self.api.mediator.get_order(query).await.map_err(ApiError::from)?;
+        let token = tokens::encode_token(&self.api.signer()?, loaded.position);
         Ok(UnaryReply::written(|wire| {
             wire.message(1, |wire| convert::write_order(wire, &loaded.order));
             wire.text(2, &token);
@@ -70,10 +70,9 @@ impl OrderQueryService for Queries {
         request: Request<pb::ListOrdersRequest>,
     ) -> Result<Response<pb::ListOrdersResponse>, Status> {
         let scope = reading(request.extensions());
-        let query =
-            list_orders(request.get_ref(), &scope, self.context.known_signer().as_ref()).map_err(ApiError::from)?;
-        let page = self.context.mediator.list_orders(query.list.clone()).await.map_err(ApiError::from)?;
-        let signer = self.context.signer()?;
+        let query = list_orders(request.get_ref(), &scope, self.api.known_signer().as_ref()).map_err(ApiError::from)?;
+        let page = self.api.mediator.list_orders(query.list.clone()).await.map_err(ApiError::from)?;
+        let signer = self.api.signer()?;
         let next = page.answer.next.map(|last| query.next_page_token(&signer, last));
         Ok(reply(pb::ListOrdersResponse {
             orders: page.answer.rows.iter().map(row_to_proto).collect(),
@@ -87,13 +86,13 @@ impl OrderQueryService for Queries {
         request: Request<pb::GetOrderStatsRequest>,
     ) -> Result<Response<pb::GetOrderStatsResponse>, Status> {
         let mut violations = Violations::default();
-        let signer = self.context.known_signer();
+        let signer = self.api.known_signer();
         let consistency = convert::consistency(request.get_ref().consistency.as_ref());
         let consistency = requests::consistency(&mut violations, consistency, signer.as_ref());
         convert::ensure_valid(violations)?;
         let query = GetOrderStats { consistency, scope: reading(request.extensions()) };
-        let found = self.context.mediator.get_order_stats(query).await.map_err(ApiError::from)?;
-        let signer = self.context.signer()?;
+        let found = self.api.mediator.get_order_stats(query).await.map_err(ApiError::from)?;
+        let signer = self.api.signer()?;
         let stats = OrderStats::of(&found.answer).map_err(ApiError::internal)?;
         Ok(reply(stats_to_proto(&stats, tokens::encode_token(&signer, found.position))))
     }
@@ -102,10 +101,10 @@ impl OrderQueryService for Queries {
         &self,
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
-        let (scope, signer) = (reading(request.extensions()), self.context.known_signer());
+        let (scope, signer) = (reading(request.extensions()), self.api.known_signer());
         let query = batch_get_orders(request.get_ref(), scope, signer.as_ref()).map_err(ApiError::from)?;
-        let found = self.context.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
-        let signer = self.context.signer()?;
+        let found = self.api.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
+        let signer = self.api.signer()?;
         // A missing order is missing as of the reply's position of the log.
         let freshest = found.iter().flatten().map(|loaded| loaded.position).max().unwrap_or_default();
         let missing = request.get_ref().order_ids.iter().zip(&found).filter(|(_, order)| order.is_none());

@@ -25,14 +25,14 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// The SystemService.
 #[derive(Debug)]
 pub struct System {
-    context: ApiState,
+    api: ApiState,
 }
 
 impl System {
-    /// The node of `context`.
+    /// The node of `api`.
     #[must_use]
-    pub const fn new(context: ApiState) -> Self {
-        Self { context }
+    pub const fn new(api: ApiState) -> Self {
+        Self { api }
     }
 }
 
@@ -42,21 +42,21 @@ impl SystemService for System {
         &self,
         _request: Request<pb::GetServerInfoRequest>,
     ) -> Result<Response<pb::GetServerInfoResponse>, Status> {
-        let info = &self.context.info;
+        let info = &self.api.info;
         Ok(reply(pb::GetServerInfoResponse {
             service: SERVICE_NAME.to_owned(),
             version: VERSION.to_owned(),
             node: info.node.clone(),
-            mode: mode(&self.context).into(),
+            mode: mode(&self.api).into(),
             persistence: info.persistence.to_owned(),
             transport: info.transport.to_owned(),
-            durability: durability(self.context.store.durability()).into(),
-            limits: Some(limits(&self.context)),
+            durability: durability(self.api.store.durability()).into(),
+            limits: Some(limits(&self.api)),
             started_at: Some(timestamp_to_proto(info.started_at)),
             uptime: prost_types::Duration::try_from(info.started.elapsed()).ok(),
-            datacenter_id: self.context.ids.node().datacenter_id().into(),
-            worker_id: self.context.ids.node().worker_id().into(),
-            durability_detail: self.context.store.durability_detail().unwrap_or_default(),
+            datacenter_id: self.api.ids.node().datacenter_id().into(),
+            worker_id: self.api.ids.node().worker_id().into(),
+            durability_detail: self.api.store.durability_detail().unwrap_or_default(),
             authentication: info.authentication.name().to_owned(),
             security_warning: info.security_warning.unwrap_or_default().to_owned(),
         }))
@@ -66,14 +66,14 @@ impl SystemService for System {
         &self,
         _request: Request<pb::GetClusterRequest>,
     ) -> Result<Response<pb::GetClusterResponse>, Status> {
-        Ok(reply(pb::GetClusterResponse { cluster: Some(cluster(&self.context).await?) }))
+        Ok(reply(pb::GetClusterResponse { cluster: Some(cluster(&self.api).await?) }))
     }
 
     async fn list_circuit_breakers(
         &self,
         _request: Request<pb::ListCircuitBreakersRequest>,
     ) -> Result<Response<pb::ListCircuitBreakersResponse>, Status> {
-        let circuit_breakers = self.context.breakers.iter().map(|breaker| circuit_breaker(breaker)).collect();
+        let circuit_breakers = self.api.breakers.iter().map(|breaker| circuit_breaker(breaker)).collect();
         Ok(reply(pb::ListCircuitBreakersResponse { circuit_breakers }))
     }
 
@@ -83,25 +83,25 @@ impl SystemService for System {
         &self,
         request: Request<pb::WatchClusterRequest>,
     ) -> Result<Response<Self::WatchClusterStream>, Status> {
-        let permit = self.context.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
-        let watched = stream::try_unfold((self.context.clone(), None, permit), |(context, last, permit)| async move {
-            let next = changed(&context, last.as_ref()).await?;
+        let permit = self.api.streams_of(request.extensions()).acquire().map_err(ApiError::from)?;
+        let watched = stream::try_unfold((self.api.clone(), None, permit), |(api, last, permit)| async move {
+            let next = changed(&api, last.as_ref()).await?;
             let response = pb::WatchClusterResponse { cluster: Some(next.clone()) };
-            Ok::<_, Status>(Some((response, (context, Some(next), permit))))
+            Ok::<_, Status>(Some((response, (api, Some(next), permit))))
         });
         Ok(Response::new(Box::pin(watched)))
     }
 }
 
 /// Waits until the cluster has changed.
-async fn changed(context: &ApiState, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
+async fn changed(api: &ApiState, last: Option<&pb::Cluster>) -> Result<pb::Cluster, Status> {
     let mut pause = Duration::ZERO;
     loop {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            () = context.draining.cancelled() => return Err(ApiError::from(AppError::ShuttingDown).to_status()),
+            () = api.draining.cancelled() => return Err(ApiError::from(AppError::ShuttingDown).to_status()),
         }
-        let now = cluster(context).await?;
+        let now = cluster(api).await?;
         if last != Some(&now) {
             return Ok(now);
         }
@@ -109,9 +109,9 @@ async fn changed(context: &ApiState, last: Option<&pb::Cluster>) -> Result<pb::C
     }
 }
 
-async fn cluster(context: &ApiState) -> Result<pb::Cluster, Status> {
-    let view = context.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
-    let signer = context.signer()?;
+async fn cluster(api: &ApiState) -> Result<pb::Cluster, Status> {
+    let view = api.cluster.view().await.map_err(|what| ApiError::from(AppError::unavailable(what)).to_status())?;
+    let signer = api.signer()?;
     let nodes = view.nodes.iter().map(|node| pb::ClusterNode {
         node: node.name.clone(),
         address: node.address.clone(),
@@ -120,15 +120,15 @@ async fn cluster(context: &ApiState) -> Result<pb::Cluster, Status> {
         roles: node.roles.clone(),
         cursor: tokens::encode_cursor(&signer, node.position.into()),
         lag: i64::try_from(node.lag).unwrap_or(i64::MAX),
-        is_this_node: node.name == context.cluster.this_node(),
+        is_this_node: node.name == api.cluster.this_node(),
     });
-    let takeovers = context.cluster.takeovers().into_iter().map(|takeover| pb::Takeover {
+    let takeovers = api.cluster.takeovers().into_iter().map(|takeover| pb::Takeover {
         noticed_at: Some(timestamp_to_proto(takeover.at)),
         role: takeover.role,
         from_node: takeover.from,
         to_node: takeover.to,
     });
-    Ok(pb::Cluster { mode: mode(context).into(), nodes: nodes.collect(), takeovers: takeovers.collect() })
+    Ok(pb::Cluster { mode: mode(api).into(), nodes: nodes.collect(), takeovers: takeovers.collect() })
 }
 
 fn circuit_breaker(breaker: &CircuitBreaker) -> pb::CircuitBreaker {
@@ -150,8 +150,8 @@ fn circuit_breaker(breaker: &CircuitBreaker) -> pb::CircuitBreaker {
     }
 }
 
-fn mode(context: &ApiState) -> pb::Mode {
-    if context.info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }
+fn mode(api: &ApiState) -> pb::Mode {
+    if api.info.is_cluster { pb::Mode::Cluster } else { pb::Mode::Standalone }
 }
 
 const fn durability(durability: Durability) -> pb::Durability {
@@ -164,11 +164,11 @@ const fn durability(durability: Durability) -> pb::Durability {
     }
 }
 
-fn limits(context: &ApiState) -> pb::Limits {
-    let info = &context.info;
+fn limits(api: &ApiState) -> pb::Limits {
+    let info = &api.info;
     // A new order is about as large as its request.
     let max_message_bytes =
-        context.store.max_commit_bytes().map_or(info.max_message_bytes, |bytes| bytes.min(info.max_message_bytes));
+        api.store.max_commit_bytes().map_or(info.max_message_bytes, |bytes| bytes.min(info.max_message_bytes));
 
     fn small(limit: usize) -> i32 {
         i32::try_from(limit).unwrap_or(i32::MAX)

@@ -40,7 +40,7 @@ pub const EVENTS_PARAMETERS: [Field; 5] =
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -> Reply {
+pub async fn of_order(State(api): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
     let mut violations = Violations::default();
     let id = path_id(id, Field::OrderId, &mut violations);
@@ -56,13 +56,11 @@ pub async fn of_order(State(context): State<Shared>, id: Id, request: Request) -
         check_not_resumed(&request.headers, Field::FromRevision, &mut violations);
     }
     let (order_id, from) = violations.finish(order_id.zip(from))?;
-    let streams = context.streams_of(&request.extensions);
+    let streams = api.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
-    let mut events = context
-        .event_log
-        .order_history(order_id, from, &principal::reading(&request.extensions), follow, bounds)
-        .await?;
-    let signer = context.signer()?;
+    let mut events =
+        api.event_log.order_history(order_id, from, &principal::reading(&request.extensions), follow, bounds).await?;
+    let signer = api.signer()?;
     let path = request.uri.path();
     if follows {
         return Ok(sse::reply(events, sse::Ids::Revisions, signer, reader(&request, &streams)));
@@ -110,7 +108,7 @@ fn check_not_resumed(headers: &HeaderMap, parameter: Field, violations: &mut Vio
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
+pub async fn of_all(State(api): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
     let mut violations = Violations::default();
     let query = Query::read(&request.uri, EVENTS_PARAMETERS, &mut violations);
@@ -126,12 +124,12 @@ pub async fn of_all(State(context): State<Shared>, request: Request) -> Reply {
     let cursor = resumed
         .map(|id| (Field::LastEventId, id))
         .or_else(|| query.get(Field::Cursor).map(|cursor| (Field::Cursor, cursor)));
-    let after = start(cursor, violations, context.known_signer().as_ref())?;
-    let streams = context.streams_of(&request.extensions);
+    let after = start(cursor, violations, api.known_signer().as_ref())?;
+    let streams = api.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
     let mut events =
-        context.event_log.events(after, filter, &principal::following(&request.extensions), follow, bounds).await?;
-    let signer = context.signer()?;
+        api.event_log.events(after, filter, &principal::following(&request.extensions), follow, bounds).await?;
+    let signer = api.signer()?;
     let path = request.uri.path();
     if follows {
         return Ok(sse::reply(events, sse::Ids::Cursors, signer, reader(&request, &streams)));

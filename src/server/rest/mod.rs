@@ -87,8 +87,8 @@ pub fn paths() -> Vec<String> {
 }
 
 /// Every REST route; with `has_swagger` also Swagger UI.
-pub fn router(context: &ApiState, has_swagger: bool) -> Router {
-    let shared = Arc::new(context.clone());
+pub fn router(api: &ApiState, has_swagger: bool) -> Router {
+    let shared = Arc::new(api.clone());
     let routes = routes().into_iter().filter(|(path, _)| has_swagger || !path.starts_with("/swagger"));
     let router = routes.fold(Router::new(), |router, (path, route)| router.route(&path, route));
     router.fallback(no_route).with_state(shared)

@@ -94,8 +94,8 @@ pub type Id = Result<Path<String>, PathRejection>;
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
-    let incoming = Incoming::read(&context, request).await?;
+pub async fn create(State(api): State<Shared>, request: Request) -> Reply {
+    let incoming = Incoming::read(&api, request).await?;
     let mut violations = Violations::default();
     let headers = incoming.headers(&mut violations);
     if matches!(headers.if_match, IfMatch::OneOf(_)) {
@@ -105,8 +105,8 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
     let action = ActionDraft::Create(order.draft());
     let draft = CommandDraft { meta: headers.draft(), target: Target::New, action };
     let command = requests::command(violations, draft, &incoming.caller)?;
-    let reply = send(&context, command).await?;
-    let mut response = view::order(StatusCode::CREATED, &reply, &context.signer()?)?;
+    let reply = send(&api, command).await?;
+    let mut response = view::order(StatusCode::CREATED, &reply, &api.signer()?)?;
     let location = view::location(incoming.uri.path(), reply.order.id)?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(response)
@@ -116,46 +116,46 @@ pub async fn create(State(context): State<Shared>, request: Request) -> Reply {
 ///
 /// # Errors
 /// As in the table of reasons.
-async fn pay(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    let incoming = Incoming::read(&context, request).await?;
+async fn pay(State(api): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&api, request).await?;
     let mut command = ExistingOrderCommand::read(id, &incoming);
     let fields = [Field::PaymentMethod, Field::PaymentReference];
     let [method, reference] = input::two_texts(incoming.text()?, fields, &mut command.violations);
-    command.run(&context, ActionDraft::Pay { method: method.as_deref(), reference: reference.as_deref() }).await
+    command.run(&api, ActionDraft::Pay { method: method.as_deref(), reference: reference.as_deref() }).await
 }
 
 /// `POST /orders/{id}/ship`
 ///
 /// # Errors
 /// As in the table of reasons.
-async fn ship(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    let incoming = Incoming::read(&context, request).await?;
+async fn ship(State(api): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&api, request).await?;
     let mut command = ExistingOrderCommand::read(id, &incoming);
     let fields = [Field::TrackingNumber, Field::Carrier];
     let [number, carrier] = input::two_texts(incoming.text()?, fields, &mut command.violations);
-    command.run(&context, ActionDraft::Ship { tracking_number: number.as_deref(), carrier: carrier.as_deref() }).await
+    command.run(&api, ActionDraft::Ship { tracking_number: number.as_deref(), carrier: carrier.as_deref() }).await
 }
 
 /// `POST /orders/{id}/deliver`
 ///
 /// # Errors
 /// As in the table of reasons.
-async fn deliver(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    let incoming = Incoming::read(&context, request).await?;
+async fn deliver(State(api): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&api, request).await?;
     let mut command = ExistingOrderCommand::read(id, &incoming);
     input::nothing(incoming.text()?, &mut command.violations);
-    command.run(&context, ActionDraft::Deliver).await
+    command.run(&api, ActionDraft::Deliver).await
 }
 
 /// `POST /orders/{id}/cancel`
 ///
 /// # Errors
 /// As in the table of reasons.
-async fn cancel(State(context): State<Shared>, id: Id, request: Request) -> Reply {
-    let incoming = Incoming::read(&context, request).await?;
+async fn cancel(State(api): State<Shared>, id: Id, request: Request) -> Reply {
+    let incoming = Incoming::read(&api, request).await?;
     let mut command = ExistingOrderCommand::read(id, &incoming);
     let reason = input::one_text(incoming.text()?, Field::Reason, &mut command.violations);
-    command.run(&context, ActionDraft::Cancel { reason: reason.as_deref() }).await
+    command.run(&api, ActionDraft::Cancel { reason: reason.as_deref() }).await
 }
 
 /// A command for the order of the path, before its body is read.
@@ -174,16 +174,16 @@ impl<'a> ExistingOrderCommand<'a> {
         Self { violations, id, headers, caller: &incoming.caller }
     }
 
-    async fn run(self, context: &ApiState, action: ActionDraft<'_>) -> Reply {
+    async fn run(self, api: &ApiState, action: ActionDraft<'_>) -> Reply {
         let Self { violations, id, headers, caller } = self;
         let target = Target::Existing(id.as_deref());
         let mut command =
             requests::command(violations, CommandDraft { meta: headers.draft(), target, action }, caller)?;
         if let (IfMatch::OneOf(revisions), Target::Existing(id)) = (&headers.if_match, command.target) {
-            command.expected_revision = Some(revision_of(context, id, command.scope(), revisions).await?);
+            command.expected_revision = Some(revision_of(api, id, command.scope(), revisions).await?);
         }
-        let reply = send(context, command).await?;
-        view::order(StatusCode::OK, &reply, &context.signer()?)
+        let reply = send(api, command).await?;
+        view::order(StatusCode::OK, &reply, &api.signer()?)
     }
 }
 
@@ -194,9 +194,9 @@ pub fn path_id(id: Id, field: Field, violations: &mut Violations) -> Option<Stri
 }
 
 /// The revision of an order within `scope` if it is one of `wanted`.
-async fn revision_of(context: &ApiState, order_id: OrderId, scope: Scope, wanted: &[u64]) -> Result<u64, ApiError> {
+async fn revision_of(api: &ApiState, order_id: OrderId, scope: Scope, wanted: &[u64]) -> Result<u64, ApiError> {
     let query = GetOrder { order_id, until: AsOf::Latest, consistency: Consistency::Strong, scope };
-    let actual = context.mediator.get_order(query).await?.order.revision;
+    let actual = api.mediator.get_order(query).await?.order.revision;
     if wanted.contains(&actual) {
         return Ok(actual);
     }
@@ -208,8 +208,8 @@ async fn revision_of(context: &ApiState, order_id: OrderId, scope: Scope, wanted
     Err(error)
 }
 
-async fn send(context: &ApiState, command: OrderRequest) -> Result<CommandReply, ApiError> {
-    context.mediator.execute(command).await.map_err(|error| {
+async fn send(api: &ApiState, command: OrderRequest) -> Result<CommandReply, ApiError> {
+    api.mediator.execute(command).await.map_err(|error| {
         // Here an expected revision always comes from If-Match.
         let is_precondition = matches!(error, AppError::RevisionConflict { .. });
         let mut error = ApiError::from(error);
@@ -231,10 +231,10 @@ struct Incoming {
 }
 
 impl Incoming {
-    async fn read(context: &ApiState, request: Request<Body>) -> Result<Self, ApiError> {
+    async fn read(api: &ApiState, request: Request<Body>) -> Result<Self, ApiError> {
         let (parts, body) = request.into_parts();
         let mut held = HeldBytes::none(request_budget(&parts.extensions));
-        let bytes = body::read(&parts.headers, body, context.info.max_message_bytes, &mut held).await?;
+        let bytes = body::read(&parts.headers, body, api.info.max_message_bytes, &mut held).await?;
         let caller = principal(&parts.extensions).clone();
         Ok(Self { headers: parts.headers, uri: parts.uri, bytes, caller, _held: held })
     }

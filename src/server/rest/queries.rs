@@ -30,9 +30,9 @@ use crate::{
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Reply {
+pub async fn get(State(api): State<Shared>, id: Id, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let signer = context.known_signer();
+    let signer = api.known_signer();
     let mut violations = Violations::default();
     let id = path_id(id, Field::OrderId, &mut violations);
     let query = Query::read(&request.uri, [Field::Revision, Field::AsOf], &mut violations);
@@ -41,8 +41,8 @@ pub async fn get(State(context): State<Shared>, id: Id, request: Request) -> Rep
     headers::check_if_none_match(&request.headers, &mut violations);
     let draft = GetOrderDraft { order_id: id.as_deref(), until, consistency };
     let query = requests::get_order(violations, draft, reading(&request.extensions), signer.as_ref())?;
-    let loaded = context.mediator.get_order(query).await?;
-    let signer = context.signer()?;
+    let loaded = api.mediator.get_order(query).await?;
+    let signer = api.signer()?;
     if headers::has_already(&request.headers, loaded.order.revision) {
         return view::not_modified(&loaded, &signer);
     }
@@ -96,15 +96,15 @@ pub const LIST_PARAMETERS: [Field; 7] = [
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn list(State(context): State<Shared>, request: Request) -> Reply {
+pub async fn list(State(api): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let signer = context.known_signer();
+    let signer = api.known_signer();
     let mut violations = Violations::default();
     let query = Query::read(&request.uri, LIST_PARAMETERS, &mut violations);
     let draft = list_draft(&query, &request.headers, &mut violations);
     let wanted = requests::list_orders(violations, draft, &reading(&request.extensions), signer.as_ref())?;
-    let page = context.mediator.list_orders(wanted.list.clone()).await?;
-    let signer = context.signer()?;
+    let page = api.mediator.list_orders(wanted.list.clone()).await?;
+    let signer = api.signer()?;
     let rows = page.answer.rows.iter().map(RowView::of).collect::<Result<Vec<_>, _>>()?;
     let mut response = view::json(StatusCode::OK, &rows);
     view::set_token(&mut response, &signer, page.position)?;
@@ -154,24 +154,24 @@ impl Serialize for ByStatus {
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn stats(State(context): State<Shared>, request: Request) -> Reply {
+pub async fn stats(State(api): State<Shared>, request: Request) -> Reply {
     let request = request.into_parts().0;
-    let signer = context.known_signer();
+    let signer = api.known_signer();
     let mut violations = Violations::default();
     super::query::none(&request.uri, &mut violations);
     let consistency = headers::consistency(&request.headers, &mut violations);
     let consistency = requests::consistency(&mut violations, consistency, signer.as_ref());
     violations.finish(Some(()))?;
     let query = GetOrderStats { consistency, scope: reading(&request.extensions) };
-    let found = context.mediator.get_order_stats(query).await?;
-    let signer = context.signer()?;
+    let found = api.mediator.get_order_stats(query).await?;
+    let signer = api.signer()?;
     let stats = OrderStats::of(&found.answer).map_err(ApiError::internal)?;
-    let mut response = view::json(StatusCode::OK, &stats_view(&context, &stats)?);
+    let mut response = view::json(StatusCode::OK, &stats_view(&api, &stats)?);
     view::set_token(&mut response, &signer, found.position)?;
     Ok(response)
 }
 
-fn stats_view(context: &ApiState, stats: &OrderStats) -> Result<StatsView, ApiError> {
+fn stats_view(api: &ApiState, stats: &OrderStats) -> Result<StatsView, ApiError> {
     let main = Currency::parse(REVENUE_CURRENCY).map_err(ApiError::internal)?;
     let amount =
         |(currency, minor): (&Currency, &i128)| (currency.code().to_owned(), Amount::of_minor(*minor, *currency));
@@ -180,6 +180,6 @@ fn stats_view(context: &ApiState, stats: &OrderStats) -> Result<StatsView, ApiEr
         by_status: ByStatus(stats.by_status.map(|(status, count)| (status.name(), count))),
         total_revenue: Amount::of_minor(stats.revenue.get(&main).copied().unwrap_or_default(), main),
         revenue_by_currency: stats.revenue.iter().map(amount).collect(),
-        timestamp: Rfc3339(Timestamp::from_micros(context.clock.now_micros())),
+        timestamp: Rfc3339(Timestamp::from_micros(api.clock.now_micros())),
     })
 }

@@ -25,12 +25,12 @@ use crate::{
     server::{ApiState, SERVICE_NAME, VERSION, call::accepts, error::ApiError, operators},
 };
 
-fn now(context: &ApiState) -> Rfc3339 {
-    Rfc3339(Timestamp::from_micros(context.clock.now_micros()))
+fn now(api: &ApiState) -> Rfc3339 {
+    Rfc3339(Timestamp::from_micros(api.clock.now_micros()))
 }
 
-fn mode(context: &ApiState) -> &'static str {
-    if context.info.is_cluster { "Cluster" } else { "Standalone" }
+fn mode(api: &ApiState) -> &'static str {
+    if api.info.is_cluster { "Cluster" } else { "Standalone" }
 }
 
 /// Refuses every parameter, for a route that has none.
@@ -62,27 +62,27 @@ struct RootView<'a> {
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn root(State(context): State<Shared>, uri: Uri, headers: HeaderMap) -> Reply {
+pub async fn root(State(api): State<Shared>, uri: Uri, headers: HeaderMap) -> Reply {
     no_parameters(&uri)?;
     let mut response = if accepts(&headers, "text/html") {
         super::redirect("/dashboard")
     } else {
-        let info = &context.info;
+        let info = &api.info;
         view::json(
             StatusCode::OK,
             &RootView {
                 service: SERVICE_NAME,
                 version: VERSION,
                 node: &info.node,
-                mode: mode(&context),
+                mode: mode(&api),
                 transport: info.transport,
                 persistence: info.persistence,
-                durability: context.store.durability().name(),
-                durability_detail: context.store.durability_detail(),
+                durability: api.store.durability().name(),
+                durability_detail: api.store.durability_detail(),
                 authentication: info.authentication.name(),
                 security_warning: info.security_warning,
-                status: if context.draining.is_cancelled() { "draining" } else { "running" },
-                timestamp: now(&context),
+                status: if api.draining.is_cancelled() { "draining" } else { "running" },
+                timestamp: now(&api),
             },
         )
     };
@@ -132,9 +132,9 @@ fn health_reply(
 ///
 /// # Errors
 /// For parameters, since it has none.
-pub async fn health(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+pub async fn health(State(api): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     no_parameters(&uri)?;
-    let report = context.health.report().await;
+    let report = api.health.report().await;
     let condition = report.condition();
     let is_good = condition != crate::ports::health::Condition::Unhealthy;
     let is_operator = operators::require(&extensions).is_ok();
@@ -145,9 +145,9 @@ pub async fn health(State(context): State<Shared>, uri: Uri, extensions: Extensi
 ///
 /// # Errors
 /// For parameters, since it has none.
-pub async fn ready(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+pub async fn ready(State(api): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     no_parameters(&uri)?;
-    let report = context.health.report().await;
+    let report = api.health.report().await;
     let status = if report.is_ready() { "Ready" } else { "NotReady" };
     let is_operator = operators::require(&extensions).is_ok();
     Ok(health_reply(status, report.is_ready(), &report, |component| component.required_for_readiness, is_operator))
@@ -162,9 +162,9 @@ struct LiveView {
 ///
 /// # Errors
 /// For parameters, since it has none.
-pub async fn live(State(context): State<Shared>, uri: Uri) -> Reply {
+pub async fn live(State(api): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
-    let (code, status) = match context.health.is_live() {
+    let (code, status) = match api.health.is_live() {
         true => (StatusCode::OK, "Live"),
         false => (StatusCode::SERVICE_UNAVAILABLE, "NotLive"),
     };
@@ -175,10 +175,10 @@ pub async fn live(State(context): State<Shared>, uri: Uri) -> Reply {
 ///
 /// # Errors
 /// For parameters, since it has none, and for clients that are not operators.
-pub async fn metrics(State(context): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
+pub async fn metrics(State(api): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     operators::require(&extensions)?;
     no_parameters(&uri)?;
-    let mut response = Response::new(Body::from(context.metrics.render()));
+    let mut response = Response::new(Body::from(api.metrics.render()));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
     Ok(response)
@@ -217,10 +217,10 @@ struct NodeView<'a> {
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
+pub async fn cluster(State(api): State<Shared>, uri: Uri) -> Reply {
     no_parameters(&uri)?;
-    let view = context.cluster.view().await.map_err(AppError::unavailable)?;
-    let signer = context.signer()?;
+    let view = api.cluster.view().await.map_err(AppError::unavailable)?;
+    let signer = api.signer()?;
     let nodes = view.nodes.iter().map(|node| NodeView {
         node: &node.name,
         address: &node.address,
@@ -229,16 +229,16 @@ pub async fn cluster(State(context): State<Shared>, uri: Uri) -> Reply {
         roles: &node.roles,
         position: tokens::encode_cursor(&signer, node.position.into()),
         lag: node.lag,
-        is_this_node: node.name == context.cluster.this_node(),
+        is_this_node: node.name == api.cluster.this_node(),
     });
-    let seen = context.cluster.takeovers();
+    let seen = api.cluster.takeovers();
     let takeovers = seen.iter().map(|takeover| TakeoverView {
         noticed_at: Rfc3339(takeover.at),
         role: &takeover.role,
         from_node: &takeover.from,
         to_node: &takeover.to,
     });
-    let view = ClusterView { mode: mode(&context), nodes: nodes.collect(), takeovers: takeovers.collect() };
+    let view = ClusterView { mode: mode(&api), nodes: nodes.collect(), takeovers: takeovers.collect() };
     Ok(view::json(StatusCode::OK, &view))
 }
 
@@ -260,12 +260,12 @@ struct IdsView {
 ///
 /// # Errors
 /// As in the table of reasons.
-pub async fn new_ids(State(context): State<Shared>, uri: Uri) -> Reply {
+pub async fn new_ids(State(api): State<Shared>, uri: Uri) -> Reply {
     let mut violations = Violations::default();
     let query = Query::read(&uri, [Field::Count], &mut violations);
     let count = query.number(Field::Count, &mut violations);
     let wanted = requests::id_count(violations, count.unwrap_or(1))?;
-    let ids = context.mediator.generate_ids(wanted).await?;
+    let ids = api.mediator.generate_ids(wanted).await?;
     let mut response = if count.is_some() {
         let id_strings = ids.iter().copied().map(Text).collect();
         view::json(StatusCode::OK, &IdsView { ids, id_strings })

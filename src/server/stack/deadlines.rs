@@ -29,7 +29,7 @@ use crate::{
         error::{ApiError, trailers},
         grpc::header_names::TIMEOUT,
     },
-    telemetry::traces::{self, Scope},
+    telemetry::traces::{self, SpanScope},
 };
 
 /// The layer.
@@ -102,7 +102,7 @@ where
         }
         limit.as_mut().poll(task).map(|()| {
             // The work is dropped, with its spans.
-            traces::recorded().iter().for_each(Scope::set_late);
+            traces::recorded().iter().for_each(SpanScope::set_late);
             Ok(too_late().into_http().map(|_: Body| DueBody { body: None, limit: None, span: None }))
         })
     }
@@ -120,7 +120,7 @@ pin_project! {
         body: Option<B>,
         limit: Option<Pin<Box<Sleep>>>,
         // The span of a recorded call with a deadline.
-        span: Option<Scope>,
+        span: Option<SpanScope>,
     }
 }
 
@@ -140,7 +140,7 @@ impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for DueBody<B> {
         let Some(body) = this.body.as_mut().as_pin_mut() else { return Poll::Ready(None) };
         // Checked first, since a body that always has more data would never time out.
         if this.limit.as_mut().is_some_and(|limit| limit.as_mut().poll(task).is_ready()) {
-            this.span.iter().for_each(Scope::set_late);
+            this.span.iter().for_each(SpanScope::set_late);
             this.body.set(None);
             return Poll::Ready(Some(Ok(Frame::trailers(trailers(&too_late())))));
         }

@@ -24,7 +24,7 @@ use crate::{
     },
     telemetry::{
         call,
-        traces::{KeyValue, Scope, SpanContext, Traces, context},
+        traces::{KeyValue, SpanContext, SpanScope, Traces, context},
     },
 };
 
@@ -95,7 +95,7 @@ fn caller(headers: &HeaderMap) -> Option<SpanContext> {
     context::parse(traceparent.to_str().ok()?, (!state.is_empty()).then(|| state.join(",")).as_deref())
 }
 
-fn describe_rpc(scope: &Scope, path: Option<&'static str>) {
+fn describe_rpc(scope: &SpanScope, path: Option<&'static str>) {
     let (service, method) = path.and_then(|path| path.strip_prefix('/')?.split_once('/')).unwrap_or((OTHER, OTHER));
     let attributes = [
         KeyValue::new("rpc.system", "grpc"),
@@ -106,7 +106,7 @@ fn describe_rpc(scope: &Scope, path: Option<&'static str>) {
 }
 
 /// `route` is the template of the path: the path itself and the query contain ids of customers.
-fn describe_http(scope: &Scope, verb: Verb, route: Option<&'static str>) {
+fn describe_http(scope: &SpanScope, verb: Verb, route: Option<&'static str>) {
     let name = if verb == Verb::Other { "HTTP" } else { verb.name() };
     let method = KeyValue::new("http.request.method", verb.name());
     match route {
@@ -150,7 +150,7 @@ where
 
 /// A call with its span or the context of its caller. The span ends when this is dropped.
 pub struct TracedCall {
-    scope: Scope,
+    scope: SpanScope,
     code: ReplyCode,
     is_answered: bool,
 }

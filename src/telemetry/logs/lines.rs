@@ -173,7 +173,7 @@ mod tests {
     fn log_in_a_call() {
         let parent = traces::context::parse(&format!("00-{TRACE}-b7ad6b7169203331-00"), None);
         traces::Traces::off().call(parent).unwrap().poll(|| {
-            call::Order::of(7).step(|| {
+            call::LoggedOrder::of(7).step(|| {
                 tracing::warn!("first");
                 tracing::warn!(order_id = 8, "second");
             });

@@ -139,7 +139,7 @@ fn a_log_moved_to_any_backend_reads_the_same_and_remembers_the_same_requests() {
                 );
                 assert_eq!((answer.position, to.head().await.unwrap()), (recorded.position(), moved[199].position()));
                 let other = RequestKey { fingerprint: key.fingerprint ^ 1, ..key.clone() };
-                assert_eq!(to.append(with_request(retry, &other)).await, Err(AppendError::RequestReused));
+                assert_eq!(to.append(with_request(retry, &other)).await, Err(AppendError::RequestIdReused));
             }
             // And it continues like any other log.
             let next = to.append(commit(1, ExpectedRevision::Exists, &["next"])).await.unwrap();
@@ -161,10 +161,10 @@ fn many_commits_are_appended_in_their_order_up_to_the_first_that_cannot_be() {
         let wrong = [
             (commit(900, ExpectedRevision::NoStream, &["x"]), AppendError::Conflict { actual: 2 }),
             (commit(901, ExpectedRevision::Exactly(1), &["x"]), AppendError::Conflict { actual: 0 }),
-            (with_request(commit(902, ExpectedRevision::NoStream, &["x"]), &known), AppendError::RequestReused),
+            (with_request(commit(902, ExpectedRevision::NoStream, &["x"]), &known), AppendError::RequestIdReused),
             (
                 with_request(commit(900, ExpectedRevision::Exactly(2), &["x"]), &known_in_stream),
-                AppendError::RequestReused,
+                AppendError::RequestIdReused,
             ),
         ];
         let mut streams = 1_000..;

@@ -46,8 +46,8 @@ fn the_same_request_id_with_another_payload_is_refused() {
             let head = store.head().await.unwrap();
 
             let reused = store.append(with_request(commit(stream, ExpectedRevision::Any, &["b"]), &other)).await;
-            assert_eq!(reused, Err(AppendError::RequestReused), "{scope:?}");
-            assert_eq!(store.find_request(StreamId(stream), &other).await, Err(AppendError::RequestReused));
+            assert_eq!(reused, Err(AppendError::RequestIdReused), "{scope:?}");
+            assert_eq!(store.find_request(StreamId(stream), &other).await, Err(AppendError::RequestIdReused));
             assert_eq!(store.head().await.unwrap(), head);
         }
     });

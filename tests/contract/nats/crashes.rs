@@ -118,7 +118,7 @@ async fn a_crash_between_reservation_and_append_is_healed_by_the_next_try() {
             assert_eq!((appended.stream, appended.first_revision, appended.replayed), (StreamId(11), 1, true));
             assert_eq!(store.find_request(StreamId(99), &request).await, Ok(Some(appended)));
         } else {
-            assert_eq!(again, Err(AppendError::RequestReused));
+            assert_eq!(again, Err(AppendError::RequestIdReused));
         }
         assert_eq!(stream_texts(&store, 11).await, ["first"]);
         assert!(stream_texts(&store, 12).await.is_empty());

@@ -112,7 +112,7 @@ impl LogWriter {
         for commit in commits {
             let refused = match self.apply(connection.connection(), commit, &mut stored) {
                 Ok(Ok(Appended { replayed: false, .. })) => continue,
-                Ok(Ok(_)) => AppendError::RequestReused,
+                Ok(Ok(_)) => AppendError::RequestIdReused,
                 Ok(Err(refused)) => refused,
                 Err(error) => {
                     connection.note_failure(&error);

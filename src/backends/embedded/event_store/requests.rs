@@ -24,7 +24,7 @@ pub(super) fn find(
 ) -> Result<Option<Appended>, AppendError> {
     let Some(earlier) = load(connection, stream, request)? else { return Ok(None) };
     if earlier.fingerprint != request.fingerprint {
-        return Err(AppendError::RequestReused);
+        return Err(AppendError::RequestIdReused);
     }
     let last = rows::event_at(connection, earlier.position)?;
     Ok(Some(Appended {

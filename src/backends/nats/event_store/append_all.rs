@@ -115,7 +115,7 @@ impl Shared {
         let mut state = known.lock().await;
         match self.check_expectation(&mut state, commit, &mut false).await? {
             ExpectationCheck::Holds(end) => Ok(end),
-            ExpectationCheck::Replayed(_) => Err(AppendError::RequestReused),
+            ExpectationCheck::Replayed(_) => Err(AppendError::RequestIdReused),
             ExpectationCheck::Fails(end) => Err(AppendError::Conflict { actual: end.revision }),
         }
     }
@@ -143,7 +143,7 @@ impl Shared {
                     Some(found) if found.is_for(planned) => return Ok(()),
                     Some(found) if found.sequence > replaces => {
                         if self.made(&found).await?.is_some() {
-                            return Err(AppendError::RequestReused);
+                            return Err(AppendError::RequestIdReused);
                         }
                         replaces = found.sequence;
                         continue;

@@ -88,7 +88,7 @@ impl Shared {
                     Some(made) if theirs.reservation.commit.request.as_ref() == Some(request) => {
                         return Ok(made.appended(true));
                     }
-                    Some(_) => return Err(AppendError::RequestReused),
+                    Some(_) => return Err(AppendError::RequestIdReused),
                     None => replaces = theirs.sequence,
                 },
             }
@@ -113,7 +113,7 @@ impl Shared {
         if reserved.reservation.commit.request.as_ref() == Some(request) {
             Ok(Some(made.appended(true)))
         } else {
-            Err(AppendError::RequestReused)
+            Err(AppendError::RequestIdReused)
         }
     }
 

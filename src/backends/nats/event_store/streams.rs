@@ -177,13 +177,13 @@ impl StreamState {
     /// The commit that was made with this id, if the id is known.
     ///
     /// # Errors
-    /// [`AppendError::RequestReused`] if it was made of another payload.
+    /// [`AppendError::RequestIdReused`] if it was made of another payload.
     pub(super) fn find(&self, stream: StreamId, request: &RequestKey) -> Result<Option<Appended>, AppendError> {
         let Some(remembered) = self.requests.as_ref().and_then(|requests| requests.get(&request.id)) else {
             return Ok(None);
         };
         if remembered.fingerprint != request.fingerprint {
-            return Err(AppendError::RequestReused);
+            return Err(AppendError::RequestIdReused);
         }
         Ok(Some(Appended {
             stream,

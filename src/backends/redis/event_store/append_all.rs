@@ -105,7 +105,7 @@ fn read_answer(answer: &Value, commits: usize) -> Result<Position, AppendError> 
         [_, Value::Int(-1), actual] => {
             Err(AppendError::Conflict { actual: values::number(actual).ok_or_else(unreadable)? })
         }
-        [_, Value::Int(-2)] => Err(AppendError::RequestReused),
+        [_, Value::Int(-2)] => Err(AppendError::RequestIdReused),
         [_, Value::Int(-3), error] => {
             let text = values::text(error).ok_or_else(unreadable)?;
             if text.contains("OOM") {

@@ -49,12 +49,12 @@ impl RequestRecord {
     /// Reads the record and compares it with the request.
     ///
     /// # Errors
-    /// [`AppendError::RequestReused`] for another payload, [`StoreError::Corrupt`].
+    /// [`AppendError::RequestIdReused`] for another payload, [`StoreError::Corrupt`].
     pub(super) fn read(text: &str, request: &RequestKey) -> Result<Self, AppendError> {
         let remembered = Self::parse(text).ok_or_else(|| {
             StoreError::Corrupt(format!("the record of request {} cannot be read: {text:?}", request.id))
         })?;
-        if remembered.fingerprint == request.fingerprint { Ok(remembered) } else { Err(AppendError::RequestReused) }
+        if remembered.fingerprint == request.fingerprint { Ok(remembered) } else { Err(AppendError::RequestIdReused) }
     }
 
     pub(super) fn parse(text: &str) -> Option<Self> {

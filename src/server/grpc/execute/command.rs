@@ -72,11 +72,11 @@ impl Accepted {
     }
 
     /// Executes it.
-    pub async fn execute(mut self, context: &ApiState) -> Reply {
+    pub async fn execute(mut self, api: &ApiState) -> Reply {
         let request = std::mem::replace(&mut self.request, Err(Violations::default().into()));
         // A panic ends one command, like one unary call, but not the others of this call.
-        let work = AssertUnwindSafe(run(context, request)).catch_unwind();
-        let outcome = context.admission.join(self.request_bytes).run(work).await;
+        let work = AssertUnwindSafe(run(api, request)).catch_unwind();
+        let outcome = api.admission.join(self.request_bytes).run(work).await;
         let outcome = outcome.unwrap_or_else(|_panic| Err(ApiError::internal(PANIC)));
         if let (Some(standing), Err(error)) = (&self.standing, &outcome) {
             standing.refused(error);
@@ -111,9 +111,9 @@ impl Accepted {
     }
 }
 
-async fn run(context: &ApiState, request: Result<OrderRequest, ApiError>) -> Result<(CommandReply, Signer), ApiError> {
-    let reply = context.mediator.execute(request?).await?;
-    Ok((reply, context.signer()?))
+async fn run(api: &ApiState, request: Result<OrderRequest, ApiError>) -> Result<(CommandReply, Signer), ApiError> {
+    let reply = api.mediator.execute(request?).await?;
+    Ok((reply, api.signer()?))
 }
 
 /// The request of a command by `caller`.
