@@ -218,11 +218,12 @@ step_clients() {
 # What runs over the network, once more against nodes that identify their callers: each call has the key of a caller that may do everything, and the
 # scenarios of 15_identities.yaml have their own. The browser and the manifests have their parts with identities in their own steps.
 step_identities() {
-    local binary status=0
+    local binary status=0 memory=${TMPDIR:-/tmp}
     binary=$(realpath "$ORDERSYSTEM") || return 1
     export WITH_IDENTITIES=1
-    # On Redis: on embedded persistence they have run without identities. They mostly wait.
-    ORDERSYSTEM_BINARY="$binary" CONFORMANCE_IDENTITIES=1 CONFORMANCE_PERSISTENCE=redis clients/test.sh >"$LOGS/identities.clients.log" 2>&1 &
+    # On Redis, with its files in memory if possible: on embedded persistence they have run without identities. They mostly wait.
+    [ ! -w /dev/shm ] || memory=/dev/shm
+    TMPDIR=$memory ORDERSYSTEM_BINARY="$binary" CONFORMANCE_IDENTITIES=1 CONFORMANCE_PERSISTENCE=redis clients/test.sh >"$LOGS/identities.clients.log" 2>&1 &
     local clients=$!
     step_matrix || status=1
     step_listeners || status=1

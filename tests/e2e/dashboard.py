@@ -13,7 +13,7 @@ import time
 
 from browser import Browser
 from console import craft, navigation, operations, orders, truth
-from harness import Node, Redis
+from harness import Node, Redis, folder_of_brokers
 
 # The console polls a node every 5 s.
 TWO_POLLS_S = 11
@@ -148,7 +148,7 @@ def main():
         failures += truth.server_unreachable_and_back(browser)
     with Node(options.binary).until_ready() as node, Browser(node) as browser:
         failures += orders.search_among_many(browser, options.orders)
-    with tempfile.TemporaryDirectory() as folder, Redis(folder) as redis:
+    with folder_of_brokers() as folder, Redis(folder) as redis:
         flags = ["--persistence", "redis", "--transport", "redis", "--redis", f"127.0.0.1:{redis.port}"]
         with Node(options.binary, *flags).until_ready() as node, Browser(node) as browser:
             failures += operations.dead_letters(browser, redis)

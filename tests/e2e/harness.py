@@ -192,6 +192,12 @@ class Node(Process):
         return status_of(self.port, method, path, body)
 
 
+def folder_of_brokers():
+    """A temporary folder for the files of brokers, in memory where that is possible: what a test proves does not depend on the disk."""
+    memory = "/dev/shm"
+    return tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+
+
 class Redis(Process):
     """A redis-server that syncs before it answers, unless `options` say otherwise."""
 

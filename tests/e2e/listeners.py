@@ -28,7 +28,7 @@ import nats
 import nats.js.api
 import redis
 
-from harness import Nats, Node, Redis, until
+from harness import Nats, Node, Redis, folder_of_brokers, until
 
 ORDERS = 300
 DRIVERS = 16
@@ -277,7 +277,7 @@ class NatsListeners:
 
 def run(binary, transport, event_format, rng):
     """One configuration: the number of events, and how many each listener received more than once."""
-    with tempfile.TemporaryDirectory() as folder, {"redis": Redis, "nats": Nats}[transport](folder) as broker:
+    with tempfile.TemporaryDirectory() as folder, folder_of_brokers() as memory, {"redis": Redis, "nats": Nats}[transport](memory) as broker:
         started_at = time.time()
         store_flags = ["--log-level", "warn", "--persistence", "embedded", "--data-dir", f"{folder}/data"]
         bus_flags = ["--transport", transport, f"--{transport}", f"127.0.0.1:{broker.port}", "--event-format", event_format]

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 
-from harness import Nats, Node, Redis, until
+from harness import Nats, Node, Redis, folder_of_brokers, until
 
 PERSISTENCE = ["inmemory", "embedded", "redis", "nats"]
 TRANSPORT = ["inmemory", "redis", "nats"]
@@ -119,8 +119,8 @@ def check(binary, persistence, transport, ports, listeners, folder):
 
 def main():
     rows, failed = [], 0
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as brokers:
-        redis, nats = brokers.enter_context(Redis(folder)), brokers.enter_context(Nats(f"{folder}/jetstream"))
+    with tempfile.TemporaryDirectory() as folder, folder_of_brokers() as memory, contextlib.ExitStack() as brokers:
+        redis, nats = brokers.enter_context(Redis(memory)), brokers.enter_context(Nats(f"{memory}/jetstream"))
         ports, listeners = {"redis": redis.port, "nats": nats.port}, {"redis": redis, "nats": NatsSubscriber(nats)}
         for persistence in PERSISTENCE:
             for transport in TRANSPORT:
