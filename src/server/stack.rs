@@ -3,9 +3,9 @@
 //! A new concern of every call is a file in `stack/` with a [`Layer`](tower::Layer), and a line in `Stack::service`. The types are static: a layer
 //! costs neither an allocation nor a dynamic call. The properties of a call are determined once, in [`Call`](super::call::Call).
 
-mod answers;
 mod apis;
 mod call_ids;
+mod completion;
 mod cors;
 mod deadlines;
 mod grpc_web;
@@ -17,7 +17,7 @@ mod origins;
 mod pacing;
 mod panics;
 mod refusal;
-mod reply;
+mod response;
 mod traced;
 
 use std::{error::Error, sync::Arc};
@@ -27,9 +27,9 @@ use tonic_health::server::HealthReporter;
 use tower::ServiceBuilder;
 
 use self::{
-    answers::{AnswerLayer, Answers},
     apis::Apis,
     call_ids::{CallIdLayer, CallIds},
+    completion::{Completion, CompletionLayer},
     cors::{PageLayer, Pages},
     deadlines::{DeadlineLayer, Deadlines},
     grpc_web::{GrpcWeb, GrpcWebTranslation},
@@ -55,14 +55,14 @@ use crate::{identity::Authenticator, telemetry::traces::Traces};
 
 /// The service of a port. Cloned for each request.
 pub type PortService = CallIds<
-    GrpcWeb<Metered<Logged<Traced<Answers<Origins<Pages<Identity<Limits<Pacing<Deadlines<Panics<Apis>>>>>>>>>>>>,
+    GrpcWeb<Metered<Logged<Traced<Completion<Origins<Pages<Identity<Limits<Pacing<Deadlines<Panics<Apis>>>>>>>>>>>>,
 >;
 
 /// The parts from which the layers are built.
 #[derive(Clone, Debug)]
 pub struct Stack {
     traces: TraceLayer,
-    answers: AnswerLayer,
+    completion: CompletionLayer,
     origins: OriginLayer,
     pages: PageLayer,
     access: Option<Access>,
@@ -108,7 +108,7 @@ impl Stack {
         let audit = Arc::new(Audit::new());
         Ok(Self {
             traces: TraceLayer { traces: options.traces.clone() },
-            answers: AnswerLayer { is_tls: options.is_tls },
+            completion: CompletionLayer { is_tls: options.is_tls },
             origins: OriginLayer::new(options.gate.clone(), Arc::clone(&audit)),
             pages: PageLayer::new(&options.cors_allowed_origins)?,
             access: options.authenticator.clone().map(|authenticator| Access::new(authenticator, Arc::clone(&audit))),
@@ -153,7 +153,7 @@ impl Stack {
             // Makes the span of the call.
             .layer(self.traces.clone())
             // Completes problem documents, and the headers for browsers.
-            .layer(self.answers)
+            .layer(self.completion)
             // Refuses requests from pages of other sites, and protocols that this port does not serve.
             .layer(self.origins.clone())
             // Tells browsers which pages may read the response.

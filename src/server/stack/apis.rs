@@ -44,47 +44,47 @@ impl Apis {
 impl Service<Request<Body>> for Apis {
     type Response = Response<Body>;
     type Error = Infallible;
-    type Future = Answer;
+    type Future = PendingResponse;
 
     /// Both APIs are always ready.
     fn poll_ready(&mut self, _task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Answer {
+    fn call(&mut self, mut request: Request<Body>) -> PendingResponse {
         let protocol = Call::read(&mut request, |call| call.protocol);
         if let Err(error) = ApiError::check_metadata(request.headers()) {
-            return Answer::Refused { response: Some(refusal::unread(protocol, request.version(), error)) };
+            return PendingResponse::Refused { response: Some(refusal::unread(protocol, request.version(), error)) };
         }
         if protocol.is_grpc() {
-            return Answer::Grpc { reply: self.0.grpc.call(request) };
+            return PendingResponse::Grpc { response: self.0.grpc.call(request) };
         }
-        Answer::Rest { reply: self.0.rest.clone().call(request) }
+        PendingResponse::Rest { response: self.0.rest.clone().call(request) }
     }
 }
 
 pin_project! {
     /// A pending response.
-    #[project = AnswerProjection]
+    #[project = PendingProjection]
     #[must_use = "futures do nothing unless polled"]
-    pub enum Answer {
+    pub enum PendingResponse {
         /// Over gRPC.
-        Grpc { #[pin] reply: Refined<Pending> },
+        Grpc { #[pin] response: Refined<Pending> },
         /// Over REST.
-        Rest { #[pin] reply: RouteFuture<Infallible> },
+        Rest { #[pin] response: RouteFuture<Infallible> },
         /// Refused before it reached an API.
         Refused { response: Option<Response<Body>> },
     }
 }
 
-impl Future for Answer {
+impl Future for PendingResponse {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         match self.project() {
-            AnswerProjection::Grpc { reply } => reply.poll(task),
-            AnswerProjection::Rest { reply } => reply.poll(task),
-            AnswerProjection::Refused { response } => Poll::Ready(Ok(response.take().unwrap_or_default())),
+            PendingProjection::Grpc { response } => response.poll(task),
+            PendingProjection::Rest { response } => response.poll(task),
+            PendingProjection::Refused { response } => Poll::Ready(Ok(response.take().unwrap_or_default())),
         }
     }
 }

@@ -58,8 +58,8 @@ where
         }
         let id = call.id.clone();
         let mut served = Served::of(id.clone());
-        let reply = served.step(|| self.inner.call(request));
-        Named { reply: Some(reply), id, served }
+        let response = served.step(|| self.inner.call(request));
+        Named { response: Some(response), id, served }
     }
 }
 
@@ -69,7 +69,7 @@ pin_project! {
     pub struct Named<F> {
         // `None` only while it is dropped.
         #[pin]
-        reply: Option<F>,
+        response: Option<F>,
         id: CallId,
         served: Served,
     }
@@ -78,7 +78,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             // A cancelled call may log lines when it is dropped.
-            this.served.step(|| this.reply.set(None));
+            this.served.step(|| this.response.set(None));
         }
     }
 }
@@ -91,8 +91,8 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let Some(reply) = this.reply.as_pin_mut() else { return Poll::Pending };
-        let mut response = ready!(this.served.step(|| reply.poll(task)))?;
+        let Some(response) = this.response.as_pin_mut() else { return Poll::Pending };
+        let mut response = ready!(this.served.step(|| response.poll(task)))?;
         response.headers_mut().insert(CALL_ID, this.id.to_header());
         let served = mem::take(this.served);
         Poll::Ready(Ok(response.map(|body| NamedBody { body: Some(body), served })))
@@ -100,7 +100,7 @@ where
 }
 
 pin_project! {
-    /// The body of a reply, whose log lines have the id of its call.
+    /// The body of a response, whose log lines have the id of its call.
     pub struct NamedBody<B> {
         // `None` only while it is dropped.
         #[pin]

@@ -15,7 +15,7 @@ use http_body::Body as HttpBody;
 use tower::{Layer, Service, ServiceExt as _};
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::reply::{ReplyBody, Replying};
+use super::response::{Responding, ResponseBody};
 use crate::server::call::{Call, Protocol};
 
 /// The layer.
@@ -57,9 +57,9 @@ where
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes, Error = axum::Error> + Send + 'static,
 {
-    type Response = Response<ReplyBody<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = Infallible;
-    type Future = Replying<S::Future>;
+    type Future = Responding<S::Future>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -75,15 +75,15 @@ where
             }
         };
         if !is_of_page {
-            return Replying::Inner { reply: self.inner.call(request) };
+            return Responding::Inner { response: self.inner.call(request) };
         }
         let inner = self.inner.clone().map_response(|response: Response<B>| response.map(Body::new));
-        let reply = self.cors.layer(inner).call(request);
-        let reply = async move {
-            let Ok(response) = reply.await;
+        let response = self.cors.layer(inner).call(request);
+        let response = async move {
+            let Ok(response) = response.await;
             response
         };
-        Replying::Later { reply: reply.boxed() }
+        Responding::Later { response: response.boxed() }
     }
 }
 

@@ -19,7 +19,7 @@ use tower::{Layer, Service};
 
 use super::{
     refusal,
-    reply::{ReplyBody, Replying},
+    response::{Responding, ResponseBody},
 };
 use crate::{
     application::{AppError, requests::Field},
@@ -54,9 +54,9 @@ impl<S, B> Service<Request<Body>> for Deadlines<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<ReplyBody<DueBody<B>>>;
+    type Response = Response<ResponseBody<DueBody<B>>>;
     type Error = Infallible;
-    type Future = Replying<Due<S::Future>>;
+    type Future = Responding<Due<S::Future>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -68,9 +68,9 @@ where
         match timeout {
             Ok(timeout) => {
                 let limit = timeout.map(|timeout| Box::pin(tokio::time::sleep(timeout)));
-                Replying::Inner { reply: Due { reply: self.inner.call(request), limit } }
+                Responding::Inner { response: Due { response: self.inner.call(request), limit } }
             }
-            Err(error) => Replying::own(refusal::response(protocol, error)),
+            Err(error) => Responding::own(refusal::response(protocol, error)),
         }
     }
 }
@@ -80,7 +80,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Due<F> {
         #[pin]
-        reply: F,
+        response: F,
         limit: Option<Pin<Box<Sleep>>>,
     }
 }
@@ -94,11 +94,13 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let Some(limit) = this.limit else {
-            return this.reply.poll(task).map_ok(|response| response.map(DueBody::free));
+            return this.response.poll(task).map_ok(|response| response.map(DueBody::free));
         };
-        if let Poll::Ready(reply) = deadline::sync_within(limit.deadline(), || this.reply.poll(task)) {
+        if let Poll::Ready(response) = deadline::sync_within(limit.deadline(), || this.response.poll(task)) {
             let (limit, span) = (this.limit.take(), traces::recorded());
-            return Poll::Ready(reply.map(|response| response.map(|body| DueBody { body: Some(body), limit, span })));
+            return Poll::Ready(
+                response.map(|response| response.map(|body| DueBody { body: Some(body), limit, span })),
+            );
         }
         limit.as_mut().poll(task).map(|()| {
             // The work is dropped, with its spans.
@@ -113,7 +115,7 @@ fn too_late() -> Status {
 }
 
 pin_project! {
-    /// The body of a reply, which ends at the deadline of its call.
+    /// The body of a response, which ends at the deadline of its call.
     pub struct DueBody<B> {
         // `None` once it has been ended.
         #[pin]

@@ -13,7 +13,7 @@ use http_body::Body as HttpBody;
 use tonic_web::GrpcWebLayer;
 use tower::{Layer, Service, ServiceExt as _};
 
-use super::reply::{ReplyBody, Replying};
+use super::response::{Responding, ResponseBody};
 use crate::server::call::{Call, Protocol};
 
 /// The layer.
@@ -40,9 +40,9 @@ where
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes, Error = axum::Error> + Send + 'static,
 {
-    type Response = Response<ReplyBody<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = Infallible;
-    type Future = Replying<S::Future>;
+    type Future = Responding<S::Future>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -51,16 +51,16 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let is_call = Call::of_request(&mut request).protocol == Protocol::GrpcWeb && request.method() == Method::POST;
         if !is_call {
-            return Replying::Inner { reply: self.inner.call(request) };
+            return Responding::Inner { response: self.inner.call(request) };
         }
         spell_plainly(&mut request);
         let inner = self.inner.clone().map_request(|request: Request<tonic::body::Body>| request.map(Body::new));
-        let reply = GrpcWebLayer::new().layer(inner).call(request);
-        let reply = reply.map(|reply| {
-            let Ok(response) = reply;
+        let response = GrpcWebLayer::new().layer(inner).call(request);
+        let response = response.map(|response| {
+            let Ok(response) = response;
             response.map(Body::new)
         });
-        Replying::Later { reply: reply.boxed() }
+        Responding::Later { response: response.boxed() }
     }
 }
 

@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 
 use super::{
     refusal,
-    reply::{ReplyBody, ReplyCode, Replying},
+    response::{Responding, ResponseBody, ResponseCode},
 };
 use crate::server::{
     access::{
@@ -98,9 +98,9 @@ where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
     B: HttpBody,
 {
-    type Response = Response<ReplyBody<Observed<HeldBody<B>, Box<Action>>>>;
+    type Response = Response<ResponseBody<Observed<HeldBody<B>, Box<Action>>>>;
     type Error = Infallible;
-    type Future = Replying<Observing<Identified<S::Future>, Box<Action>>>;
+    type Future = Responding<Observing<Identified<S::Future>, Box<Action>>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -114,32 +114,32 @@ where
                 let audited = admitted.as_mut().and_then(Admitted::take_audited);
                 let action = audited.map(|(rule, who)| Box::new(Action::begin(&self.gate.audit, rule, who, is_grpc)));
                 let admitted = admitted.filter(|admitted| !admitted.is_plain());
-                let reply = Identified { reply: self.inner.call(request), admitted, is_grpc };
-                Replying::Inner { reply: Observing::new(reply, action) }
+                let response = Identified { response: self.inner.call(request), admitted, is_grpc };
+                Responding::Inner { response: Observing::new(response, action) }
             }
             Err(error) => {
                 let mut response = refusal::response(protocol, error.clone());
                 access::explain(response.headers_mut(), &error);
-                Replying::own(response)
+                Responding::own(response)
             }
         }
     }
 }
 
-/// An action of an operator. Its outcome is audited once its code is known, which is in the trailers of a reply; if the client leaves before, when this
+/// An action of an operator. Its outcome is audited once its code is known, which is in the trailers of a response; if the client leaves before, when this
 /// is dropped.
 #[derive(Debug)]
 pub struct Action {
     audit: Arc<Audit>,
     rule: &'static Rule,
     who: Who,
-    code: ReplyCode,
+    code: ResponseCode,
     is_recorded: bool,
 }
 
 impl Action {
     fn begin(audit: &Arc<Audit>, rule: &'static Rule, who: Who, is_grpc: bool) -> Self {
-        Self { audit: Arc::clone(audit), rule, who, code: ReplyCode::unknown(is_grpc), is_recorded: false }
+        Self { audit: Arc::clone(audit), rule, who, code: ResponseCode::unknown(is_grpc), is_recorded: false }
     }
 
     fn record(&mut self, outcome: Outcome<'_>) {
@@ -182,7 +182,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Identified<F> {
         #[pin]
-        reply: F,
+        response: F,
         admitted: Option<Admitted>,
         is_grpc: bool,
     }
@@ -196,7 +196,7 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.reply.poll(task))?;
+        let response = ready!(this.response.poll(task))?;
         Poll::Ready(Ok(match this.admitted.take() {
             Some(admitted) => admitted.finish(*this.is_grpc, response),
             None => response.map(HeldBody::free),

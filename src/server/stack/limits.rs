@@ -13,7 +13,7 @@ use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::reply::{ReplyBody, Replying};
+use super::response::{Responding, ResponseBody};
 use crate::{
     application::admission::{Admission, Run},
     server::{
@@ -26,7 +26,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct LimitLayer(Arc<Gatekeeper>);
 
-/// The admission control, and its prepared reply for refused calls.
+/// The admission control, and its prepared response for refused calls.
 #[derive(Debug)]
 struct Gatekeeper {
     admission: Arc<Admission>,
@@ -60,9 +60,9 @@ impl<S, B> Service<Request<Body>> for Limits<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<ReplyBody<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = Infallible;
-    type Future = Replying<Limited<S::Future>>;
+    type Future = Responding<Limited<S::Future>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -75,15 +75,17 @@ where
             (call.protocol, class.map(|class| admission.admit(class, Some(&call.connection.caller))))
         });
         let Some(admitted) = admitted else {
-            return Replying::Inner { reply: Limited::Free { reply: self.inner.call(request) } };
+            return Responding::Inner { response: Limited::Free { response: self.inner.call(request) } };
         };
         if let Some(admitted) = admitted {
             let request = request.map(|body| AdmittedBody::of(body, &admitted));
-            return Replying::Inner { reply: Limited::Counted { reply: admitted.run(self.inner.call(request)) } };
+            return Responding::Inner {
+                response: Limited::Counted { response: admitted.run(self.inner.call(request)) },
+            };
         }
         let response =
             if protocol.is_grpc() { self.gatekeeper.grpc_refusal.response() } else { overloaded().into_response() };
-        Replying::own(response)
+        Responding::own(response)
     }
 }
 
@@ -93,9 +95,9 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub enum Limited<F> {
         /// The call does not count.
-        Free { #[pin] reply: F },
+        Free { #[pin] response: F },
         /// The call counts.
-        Counted { #[pin] reply: Run<F> },
+        Counted { #[pin] response: Run<F> },
     }
 }
 
@@ -104,8 +106,8 @@ impl<F: Future> Future for Limited<F> {
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<F::Output> {
         match self.project() {
-            LimitedProjection::Free { reply } => reply.poll(task),
-            LimitedProjection::Counted { reply } => reply.poll(task),
+            LimitedProjection::Free { response } => response.poll(task),
+            LimitedProjection::Counted { response } => response.poll(task),
         }
     }
 }

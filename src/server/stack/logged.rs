@@ -22,7 +22,7 @@ use http_body::Body as HttpBody;
 use tower::{Layer, Service};
 use tracing::{Level, enabled};
 
-use super::reply::ReplyCode;
+use super::response::ResponseCode;
 use crate::{
     server::{
         call::{Call, is_probe},
@@ -83,7 +83,7 @@ pub struct Line {
     path: &'static str,
     peer: Option<SocketAddr>,
     is_probe: bool,
-    code: ReplyCode,
+    code: ResponseCode,
     received_bytes: Arc<AtomicU64>,
     sent_bytes: u64,
 }
@@ -119,13 +119,13 @@ impl Line {
             path: call.called.path().unwrap_or(OTHER),
             peer: call.connection.peer,
             is_probe,
-            code: ReplyCode::unknown(call.protocol.is_grpc()),
+            code: ResponseCode::unknown(call.protocol.is_grpc()),
             received_bytes: Arc::default(),
             sent_bytes: 0,
         }
     }
 
-    /// The HTTP status, or the gRPC code; for a call without a reply, the one that stands for a client that left.
+    /// The HTTP status, or the gRPC code; for a call without a response, the one that stands for a client that left.
     fn statuses(&self) -> (Option<u16>, Option<u16>) {
         if self.code.is_grpc() {
             (None, Some(self.code.get().unwrap_or(CANCELLED)))

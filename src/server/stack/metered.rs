@@ -13,7 +13,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as HttpBody;
 use tower::{Layer, Service};
 
-use super::reply::ReplyCode;
+use super::response::ResponseCode;
 use crate::server::{
     call::Call,
     meters::{Meter, Verb},
@@ -59,20 +59,20 @@ where
     }
 }
 
-/// Counts a call. The call ends when this is dropped, also if its caller no longer waits for the reply.
+/// Counts a call. The call ends when this is dropped, also if its caller no longer waits for the response.
 #[derive(Debug)]
 pub struct Metering {
     meter: Arc<Meter>,
     verb: Verb,
     begun: Instant,
-    code: ReplyCode,
+    code: ResponseCode,
     messages: FrameCount,
 }
 
 impl Metering {
     fn begin(meter: Arc<Meter>, verb: Verb, is_grpc: bool) -> Self {
         meter.begin();
-        let code = ReplyCode::unknown(is_grpc);
+        let code = ResponseCode::unknown(is_grpc);
         Self { meter, verb, begun: Instant::now(), code, messages: FrameCount::default() }
     }
 }

@@ -12,7 +12,7 @@ use tower::{Layer, Service};
 
 use super::{
     refusal,
-    reply::{ReplyBody, Replying},
+    response::{Responding, ResponseBody},
 };
 use crate::server::{
     access::audit::{Audit, Outcome, Who},
@@ -58,9 +58,9 @@ impl<S, B> Service<Request<Body>> for Origins<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<ReplyBody<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = Infallible;
-    type Future = Replying<S::Future>;
+    type Future = Responding<S::Future>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -80,13 +80,13 @@ where
         };
         let (protocol, called) = Call::read(&mut request, |call| (call.protocol, call.called));
         match outcome.and_then(|()| check(protocol, has_query)) {
-            Ok(()) => Replying::Inner { reply: self.inner.call(request) },
+            Ok(()) => Responding::Inner { response: self.inner.call(request) },
             Err(error) => {
                 if matches!(error.reason, Reason::CrossSiteRequest | Reason::HostNotAllowed) {
                     let who = Who::of(request.extensions(), None);
                     self.gate.audit.record(&who, called.rule(), Outcome::Refused((&error).into()));
                 }
-                Replying::own(refusal::unread(protocol, request.version(), error))
+                Responding::own(refusal::unread(protocol, request.version(), error))
             }
         }
     }

@@ -65,11 +65,11 @@ where
             How::Unary { is_command: called.rule().is_some_and(|rule| rule.kind == Kind::Command) }
         };
         let held = Some(sent_bytes(request.extensions()));
-        Held { reply: self.inner.call(request), how, held }
+        Held { response: self.inner.call(request), how, held }
     }
 }
 
-/// The kind of the expected reply.
+/// The kind of the expected response.
 #[derive(Clone, Copy)]
 enum How {
     Rest { is_command: bool },
@@ -82,7 +82,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Held<F> {
         #[pin]
-        reply: F,
+        response: F,
         how: How,
         held: Option<SentBytes>,
     }
@@ -97,7 +97,7 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.reply.poll(task))?;
+        let mut response = ready!(this.response.poll(task))?;
         let held = this.held.take().unwrap_or_else(SentBytes::unbounded);
         let held = Reserved::taken_from(response.extensions_mut(), held);
         Poll::Ready(Ok(match *this.how {
@@ -112,7 +112,7 @@ where
     }
 }
 
-/// Counts a large reply over REST until it has been handed over to the connection; refuses it if there is no room.
+/// Counts a large response over REST until it has been handed over to the connection; refuses it if there is no room.
 fn hold<B>(response: Response<B>, mut held: SentBytes, is_command: bool) -> Response<PacingBody<B>>
 where
     B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
@@ -121,7 +121,7 @@ where
         return response.map(|body| PacingBody::Small { body });
     };
     let instead = instead_of_reply(is_command);
-    // Checked before the status is sent: afterwards the reply could only be cut off.
+    // Checked before the status is sent: afterwards the response could only be cut off.
     match held.set(usize::try_from(size).unwrap_or(usize::MAX)) {
         Room::None => ApiError::from(instead).into_response().map(|body| PacingBody::Own { body }),
         Room::Yes | Room::ForTheLast => response.map(|body| PacingBody::Paced {
@@ -131,16 +131,16 @@ where
 }
 
 pin_project! {
-    /// The body of a reply.
+    /// The body of a response.
     #[project = PacingBodyProjection]
     pub enum PacingBody<B> {
-        /// A small reply over REST, or one of unknown size.
+        /// A small response over REST, or one of unknown size.
         Small { #[pin] body: B },
         /// The only message of a gRPC call.
         Unary { #[pin] body: UnaryBody<B> },
-        /// A stream, or a large reply over REST.
+        /// A stream, or a large response over REST.
         Paced { #[pin] body: PacedBody },
-        /// The refusal of a large reply.
+        /// The refusal of a large response.
         Own { #[pin] body: Body },
     }
 }

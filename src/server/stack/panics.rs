@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::{
     refusal,
-    reply::{ReplyBody, Replying},
+    response::{Responding, ResponseBody},
 };
 use crate::server::{
     call::{Call, CallId, Protocol},
@@ -47,9 +47,9 @@ impl<S, B> Service<Request<Body>> for Panics<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<ReplyBody<GuardedBody<B>>>;
+    type Response = Response<ResponseBody<GuardedBody<B>>>;
     type Error = Infallible;
-    type Future = Replying<Guarded<S::Future>>;
+    type Future = Responding<Guarded<S::Future>>;
 
     fn poll_ready(&mut self, task: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.inner.poll_ready(task)
@@ -58,8 +58,8 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let about = Call::read(&mut request, |call| About { id: call.id.clone(), protocol: call.protocol });
         match catch_unwind(AssertUnwindSafe(|| self.inner.call(request))) {
-            Ok(reply) => Replying::Inner { reply: Guarded { reply, about: Some(about) } },
-            Err(panic) => Replying::own(refusal::response(about.protocol, about.error(&*panic))),
+            Ok(response) => Responding::Inner { response: Guarded { response, about: Some(about) } },
+            Err(panic) => Responding::own(refusal::response(about.protocol, about.error(&*panic))),
         }
     }
 }
@@ -72,7 +72,7 @@ struct About {
 }
 
 impl About {
-    /// The error in place of a reply, after `panic`.
+    /// The error in place of a response, after `panic`.
     fn error(&self, panic: &(dyn Any + Send)) -> ApiError {
         let text = panic.downcast_ref::<&str>().copied();
         let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
@@ -86,7 +86,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Guarded<F> {
         #[pin]
-        reply: F,
+        response: F,
         about: Option<About>,
     }
 }
@@ -99,15 +99,15 @@ where
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let caught = catch_unwind(AssertUnwindSafe(|| this.reply.poll(task)));
-        let reply = match caught {
+        let caught = catch_unwind(AssertUnwindSafe(|| this.response.poll(task)));
+        let response = match caught {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(reply)) => Ok(reply),
+            Ok(Poll::Ready(response)) => Ok(response),
             Err(panic) => Err(panic),
         };
         let Some(about) = this.about.take() else { return Poll::Pending };
-        Poll::Ready(match reply {
-            Ok(reply) => reply.map(|response| response.map(|body| GuardedBody::Inner { body, about })),
+        Poll::Ready(match response {
+            Ok(response) => response.map(|response| response.map(|body| GuardedBody::Inner { body, about })),
             Err(panic) => {
                 let response = refusal::response(about.protocol, about.error(&*panic));
                 Ok(response.map(|body| GuardedBody::Own { body }))
@@ -117,12 +117,12 @@ where
 }
 
 pin_project! {
-    /// The body of a reply, whose panics are caught: they would end the whole connection.
+    /// The body of a response, whose panics are caught: they would end the whole connection.
     #[project = GuardedBodyProjection]
     pub enum GuardedBody<B> {
         /// From the handler.
         Inner { #[pin] body: B, about: About },
-        /// In place of its reply.
+        /// In place of its response.
         Own { #[pin] body: Body },
         /// Ended by a panic.
         Ended,
@@ -148,7 +148,7 @@ impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for GuardedBody<B>
         let (error, is_grpc) = (about.error(&*panic), about.protocol.is_grpc());
         self.set(Self::Ended);
         if !is_grpc {
-            // The status has been sent: the reply can only be cut off, so that the client does not take it for complete.
+            // The status has been sent: the response can only be cut off, so that the client does not take it for complete.
             return Poll::Ready(Some(Err(axum::Error::new(error.to_status()))));
         }
         Poll::Ready(Some(Ok(Frame::trailers(trailers(&error.to_status())))))
@@ -215,8 +215,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_in_the_body_ends_a_grpc_call_with_its_status_and_cuts_a_reply_over_rest() {
-        let reply = |_: Request<Body>| std::future::ready(Ok::<_, Infallible>(Response::new(Broken)));
-        let mut service = PanicLayer.layer(tower::service_fn(reply));
+        let response = |_: Request<Body>| std::future::ready(Ok::<_, Infallible>(Response::new(Broken)));
+        let mut service = PanicLayer.layer(tower::service_fn(response));
         let mut body = service.call(request("application/grpc")).await.unwrap().into_body();
         let trailers = body.frame().await.unwrap().unwrap().into_trailers().unwrap();
         assert_eq!(tonic::Status::from_header_map(&trailers).unwrap().code(), Code::Internal);

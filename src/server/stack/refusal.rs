@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, Version, header};
 
 use crate::server::{call::Protocol, error::ApiError};
 
-/// The response to a call of this `protocol`. `AnswerLayer` completes a problem document.
+/// The response to a call of this `protocol`. `CompletionLayer` completes a problem document.
 pub(super) fn response(protocol: Protocol, error: ApiError) -> Response<Body> {
     if protocol.is_grpc() { error.to_status().into_http() } else { error.into_response() }
 }

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 use tonic::Code;
 use tower::{Layer, Service};
 
-use super::reply::ReplyCode;
+use super::response::ResponseCode;
 use crate::{
     server::{
         call::{Call, is_probe},
@@ -70,7 +70,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let call = begin(&self.traces, &mut request);
         // Called outside of the scope: work before the first poll makes no spans.
-        Recorded { reply: self.inner.call(request), call }
+        Recorded { response: self.inner.call(request), call }
     }
 }
 
@@ -83,7 +83,7 @@ fn begin(traces: &Traces, request: &mut Request<Body>) -> Option<TracedCall> {
     if scope.is_recording() {
         if is_grpc { describe_rpc(&scope, path) } else { describe_http(&scope, Verb::of(request.method()), path) }
     }
-    Some(TracedCall { scope, code: ReplyCode::unknown(is_grpc), is_answered: false })
+    Some(TracedCall { scope, code: ResponseCode::unknown(is_grpc), is_answered: false })
 }
 
 /// The context of the caller; `None` if the header is repeated.
@@ -120,7 +120,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Recorded<F> {
         #[pin]
-        reply: F,
+        response: F,
         call: Option<TracedCall>,
     }
 }
@@ -135,11 +135,11 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let polled = match this.call {
-            None => this.reply.poll(task),
-            Some(call) => call.scope.poll(|| this.reply.poll(task)),
+            None => this.response.poll(task),
+            Some(call) => call.scope.poll(|| this.response.poll(task)),
         };
         let response = ready!(polled)?;
-        // A context that is only passed on has no use for the reply.
+        // A context that is only passed on has no use for the response.
         let mut call = this.call.take().filter(|call| call.scope.is_recording());
         if let Some(call) = &mut call {
             call.head(response.status(), response.headers());
@@ -151,7 +151,7 @@ where
 /// A call with its span or the context of its caller. The span ends when this is dropped.
 pub struct TracedCall {
     scope: SpanScope,
-    code: ReplyCode,
+    code: ResponseCode,
     is_answered: bool,
 }
 

@@ -17,14 +17,14 @@ use tonic::Code;
 
 use crate::server::grpc::header_names::STATUS;
 
-/// The code with which a call is answered: its HTTP status or, for gRPC, the code in the headers or the trailers of the reply.
+/// The code with which a call is answered: its HTTP status or, for gRPC, the code in the headers or the trailers of the response.
 #[derive(Clone, Copy, Debug)]
-pub struct ReplyCode {
+pub struct ResponseCode {
     is_grpc: bool,
     code: Option<u16>,
 }
 
-impl ReplyCode {
+impl ResponseCode {
     /// The code of a call that is not answered yet.
     pub const fn unknown(is_grpc: bool) -> Self {
         Self { is_grpc, code: None }
@@ -45,7 +45,7 @@ impl ReplyCode {
         self.code.map(|code| if self.is_grpc { code == 0 } else { code < 400 })
     }
 
-    /// Takes the code from the head of the reply.
+    /// Takes the code from the head of the response.
     pub fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         if self.is_grpc {
             self.trailers(headers);
@@ -54,7 +54,7 @@ impl ReplyCode {
         }
     }
 
-    /// Takes the code from the trailers of the reply, if they have one.
+    /// Takes the code from the trailers of the response, if they have one.
     pub fn trailers(&mut self, trailers: &HeaderMap) {
         if let Some(status) = trailers.get(STATUS) {
             self.code = u16::try_from(i32::from(Code::from_bytes(status.as_bytes()))).ok();
@@ -64,8 +64,8 @@ impl ReplyCode {
 
 pin_project! {
     /// The body of a response, from the inner service or from the layer itself.
-    #[project = ReplyBodyProjection]
-    pub enum ReplyBody<B> {
+    #[project = ResponseBodyProjection]
+    pub enum ResponseBody<B> {
         /// From the inner service.
         Inner { #[pin] body: B },
         /// From the layer.
@@ -73,14 +73,14 @@ pin_project! {
     }
 }
 
-impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for ReplyBody<B> {
+impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for ResponseBody<B> {
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match self.project() {
-            ReplyBodyProjection::Inner { body } => body.poll_frame(task),
-            ReplyBodyProjection::Own { body } => body.poll_frame(task),
+            ResponseBodyProjection::Inner { body } => body.poll_frame(task),
+            ResponseBodyProjection::Own { body } => body.poll_frame(task),
         }
     }
 
@@ -101,39 +101,39 @@ impl<B: HttpBody<Data = Bytes, Error = axum::Error>> HttpBody for ReplyBody<B> {
 
 pin_project! {
     /// A pending response, from the inner service or from the layer itself.
-    #[project = ReplyingProjection]
+    #[project = RespondingProjection]
     #[must_use = "futures do nothing unless polled"]
-    pub enum Replying<F> {
+    pub enum Responding<F> {
         /// The inner service answers.
-        Inner { #[pin] reply: F },
+        Inner { #[pin] response: F },
         /// The layer has answered.
         Own { response: Option<Response<Body>> },
         /// The layer answers, in a rare case.
-        Later { reply: BoxFuture<'static, Response<Body>> },
+        Later { response: BoxFuture<'static, Response<Body>> },
     }
 }
 
-impl<F> Replying<F> {
+impl<F> Responding<F> {
     /// The response of the layer itself.
     pub const fn own(response: Response<Body>) -> Self {
         Self::Own { response: Some(response) }
     }
 }
 
-impl<F, B> Future for Replying<F>
+impl<F, B> Future for Responding<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
-    type Output = Result<Response<ReplyBody<B>>, Infallible>;
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let own = match self.project() {
-            ReplyingProjection::Inner { reply } => {
-                return reply.poll(task).map_ok(|response| response.map(|body| ReplyBody::Inner { body }));
+            RespondingProjection::Inner { response } => {
+                return response.poll(task).map_ok(|response| response.map(|body| ResponseBody::Inner { body }));
             }
-            ReplyingProjection::Own { response } => response.take().unwrap_or_default(),
-            ReplyingProjection::Later { reply } => ready!(reply.as_mut().poll(task)),
+            RespondingProjection::Own { response } => response.take().unwrap_or_default(),
+            RespondingProjection::Later { response } => ready!(response.as_mut().poll(task)),
         };
-        Poll::Ready(Ok(own.map(|body| ReplyBody::Own { body })))
+        Poll::Ready(Ok(own.map(|body| ResponseBody::Own { body })))
     }
 }

@@ -12,7 +12,7 @@ use http::{HeaderValue, Request, Response, Uri, header};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use super::reply::ReplyBody;
+use super::response::ResponseBody;
 use crate::server::{
     browsers,
     call::{Call, Protocol},
@@ -21,31 +21,31 @@ use crate::server::{
 
 /// The layer, for a port with or without TLS.
 #[derive(Clone, Copy, Debug)]
-pub struct AnswerLayer {
+pub struct CompletionLayer {
     /// Whether the port uses TLS.
     pub is_tls: bool,
 }
 
-impl<S> Layer<S> for AnswerLayer {
-    type Service = Answers<S>;
+impl<S> Layer<S> for CompletionLayer {
+    type Service = Completion<S>;
 
-    fn layer(&self, inner: S) -> Answers<S> {
-        Answers { inner, is_tls: self.is_tls }
+    fn layer(&self, inner: S) -> Completion<S> {
+        Completion { inner, is_tls: self.is_tls }
     }
 }
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Answers<S> {
+pub struct Completion<S> {
     inner: S,
     is_tls: bool,
 }
 
-impl<S, B> Service<Request<Body>> for Answers<S>
+impl<S, B> Service<Request<Body>> for Completion<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = Infallible>,
 {
-    type Response = Response<ReplyBody<B>>;
+    type Response = Response<ResponseBody<B>>;
     type Error = Infallible;
     type Future = Completed<S::Future>;
 
@@ -59,7 +59,7 @@ where
             Protocol::GrpcWeb => How::GrpcWeb,
             Protocol::Rest | Protocol::GrpcOverHttp1 | Protocol::OtherGrpc => How::Rest { uri: request.uri().clone() },
         };
-        Completed { reply: self.inner.call(request), how, is_tls: self.is_tls }
+        Completed { response: self.inner.call(request), how, is_tls: self.is_tls }
     }
 }
 
@@ -78,7 +78,7 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub struct Completed<F> {
         #[pin]
-        reply: F,
+        response: F,
         how: How,
         is_tls: bool,
     }
@@ -88,11 +88,11 @@ impl<F, B> Future for Completed<F>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
-    type Output = Result<Response<ReplyBody<B>>, Infallible>;
+    type Output = Result<Response<ResponseBody<B>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let mut response = ready!(this.reply.poll(task))?;
+        let mut response = ready!(this.response.poll(task))?;
         let mut problem = None;
         match this.how {
             How::AsItIs => {}
@@ -106,8 +106,8 @@ where
             }
         }
         Poll::Ready(Ok(match problem {
-            Some(body) => response.map(|_| ReplyBody::Own { body }),
-            None => response.map(|body| ReplyBody::Inner { body }),
+            Some(body) => response.map(|_| ResponseBody::Own { body }),
+            None => response.map(|body| ResponseBody::Inner { body }),
         }))
     }
 }
@@ -125,7 +125,7 @@ mod tests {
             Ok::<_, Infallible>(ApiError::new(Reason::RouteNotFound, "there is none").into_response())
         };
         let request = Request::builder().uri("/orders?x=1").body(Body::empty()).unwrap();
-        let response = AnswerLayer { is_tls: false }.layer(tower::service_fn(refuse)).call(request).await.unwrap();
+        let response = CompletionLayer { is_tls: false }.layer(tower::service_fn(refuse)).call(request).await.unwrap();
         assert_eq!(response.status(), 404);
         assert_eq!(response.headers()[header::CONTENT_TYPE], problem::CONTENT_TYPE);
         assert_eq!(response.headers()[header::CACHE_CONTROL], "no-cache");
