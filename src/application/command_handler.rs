@@ -1,8 +1,9 @@
 //! Runs a command: fold the order, decide, append the events on condition that the stream has not changed.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use metrics::Counter;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     AppError, Scope, VersionedOrder,
@@ -41,6 +42,8 @@ const MAX_CONFLICT_PAUSE_MICROS: u64 = 2_000;
 const MAX_NEW_IDS: u32 = 8;
 /// After an id in use, the next one is chosen at random from this many: a generator that issues the same ids would collide again at the next one.
 const REDRAWN_FROM: usize = 64;
+/// Why the outcome of a command is unknown if its node abandons it.
+const ABANDONED: &str = "the node is shutting down, and its event store does not answer";
 
 /// The order as the command left it.
 pub type CommandReply = Arc<VersionedOrder>;
@@ -52,6 +55,7 @@ pub struct CommandHandler {
     orders: Arc<OrderRepository>,
     ids: Arc<IdGenerator>,
     clock: Arc<dyn Clock>,
+    abandoned: CancellationToken,
     conflicts: Counter,
     taken_ids: Counter,
     replays: Counter,
@@ -71,10 +75,17 @@ impl CommandHandler {
             orders,
             ids,
             clock,
+            abandoned: CancellationToken::new(),
             conflicts: metrics::counter!("ordersystem_append_conflicts_total"),
             taken_ids: metrics::counter!("ordersystem_taken_order_ids_total"),
             replays: metrics::counter!("ordersystem_request_replays_total"),
         }
+    }
+
+    /// Does not wait for the outcome of an append once `abandoned` is cancelled.
+    #[must_use]
+    pub fn abandoned_by(self, abandoned: CancellationToken) -> Self {
+        Self { abandoned, ..self }
     }
 
     pub(super) async fn execute(&self, request: OrderRequest) -> Result<CommandReply, AppError> {
@@ -221,7 +232,20 @@ impl CommandHandler {
 
     /// Appends, unless the deadline has passed: nothing is written after the client has received a timeout.
     async fn append(&self, commit: Commit) -> Result<Appended, AppendError> {
-        if deadline::has_passed() { Err(AppendError::TooLate) } else { self.store.append(commit).await }
+        if deadline::has_passed() {
+            return Err(AppendError::TooLate);
+        }
+        let appended = self.unless_abandoned(self.store.append(commit)).await;
+        appended.unwrap_or_else(|| Err(AppendError::OutcomeUnknown(ABANDONED.to_owned())))
+    }
+
+    /// The result of `work`; `None` if the node abandons its requests before it is there.
+    async fn unless_abandoned<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = work => Some(done),
+            () = self.abandoned.cancelled() => None,
+        }
     }
 
     /// Folds the appended events into the order and caches it.
@@ -265,10 +289,7 @@ impl CommandHandler {
         Err(refusal)
     }
 
-    /// The replayed response to a request: the order as that commit left it. `first` was found on `connection`, or after it.
-    ///
-    /// A known request whose events are missing is damage only where one connection shows both: between two, the store may have failed over to a log
-    /// that has neither.
+    /// The replayed response to a request, which has taken effect: an abandoned one is not reported as if it had none.
     async fn replay(
         &self,
         prepared: &PreparedCommand,
@@ -276,6 +297,21 @@ impl CommandHandler {
         first: Appended,
     ) -> Result<CommandReply, AppError> {
         self.replays.increment(1);
+        let reply = Box::pin(self.first_reply(prepared, connection, first));
+        let reply = self.unless_abandoned(reply).await;
+        reply.unwrap_or_else(|| Err(AppError::OutcomeUnknown(ABANDONED.to_owned())))
+    }
+
+    /// The order as the commit of a request left it. `first` was found on `connection`, or after it.
+    ///
+    /// A known request whose events are missing is damage only where one connection shows both: between two, the store may have failed over to a log
+    /// that has neither.
+    async fn first_reply(
+        &self,
+        prepared: &PreparedCommand,
+        connection: u64,
+        first: Appended,
+    ) -> Result<CommandReply, AppError> {
         let stream = StreamId(prepared.command.order_id.get());
         let (mut connection, mut first, mut suspected_on) = (connection, first, None);
         for _ in 0..MAX_LOADS {

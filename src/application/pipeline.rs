@@ -15,6 +15,7 @@ use metrics::{Counter, Gauge, Histogram};
 use pin_project_lite::pin_project;
 use strum::{IntoStaticStr, VariantArray};
 use tokio::time::{Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use super::{
     AppError,
@@ -75,6 +76,7 @@ impl Operation {
 pub struct Pipeline {
     request_timeout: Duration,
     permits: Arc<Permits>,
+    abandoned: CancellationToken,
     in_flight_gauge: Gauge,
     waiting_gauge: Gauge,
     /// By the kind of command.
@@ -104,7 +106,14 @@ impl Pipeline {
         let in_flight_gauge = metrics::gauge!("ordersystem_requests_in_flight");
         let waiting_gauge = metrics::gauge!("ordersystem_reads_waiting");
         let (outage, damage) = (Outage::new(), Outage::new().of_each_number());
-        Self { request_timeout, permits, in_flight_gauge, waiting_gauge, commands, queries, outage, damage }
+        let abandoned = CancellationToken::new();
+        Self { request_timeout, permits, abandoned, in_flight_gauge, waiting_gauge, commands, queries, outage, damage }
+    }
+
+    /// Ends the requests in flight with [`AppError::ShuttingDown`] once `abandoned` is cancelled.
+    #[must_use]
+    pub fn abandoned_by(self, abandoned: CancellationToken) -> Self {
+        Self { abandoned, ..self }
     }
 
     /// Does not log failures of requests while a broker is `away`.
@@ -129,7 +138,7 @@ impl Pipeline {
         operation: Operation,
         work: F,
     ) -> Run<'_, F> {
-        Run { pipeline: self, order, operation, work, entered: None, span: None, time_limit: None }
+        Run { pipeline: self, order, operation, work, entered: None, span: None, bounds: None }
     }
 
     fn finish<T>(&self, operation: Operation, started: Instant, outcome: &Result<T, AppError>) {
@@ -157,6 +166,11 @@ impl Pipeline {
             }
             Err(error) => tracing::debug!(operation, ?took, %error, "refused"),
         }
+    }
+
+    fn bounds(&self, started: Instant) -> Bounds<'_> {
+        let time_limit = sleep_until((started + self.request_timeout).into());
+        Bounds { time_limit, abandoned: self.abandoned.cancelled() }
     }
 
     fn enter(&self) -> Result<InFlight<'_>, AppError> {
@@ -189,7 +203,7 @@ pin_project! {
         // `None` for a call that is not recorded. Dropped after the work, which may have spans below it.
         span: Option<Unfinished>,
         // Created only for work that is not ready at once: most is.
-        time_limit: Option<Pin<Box<Sleep>>>,
+        bounds: Option<Pin<Box<Bounds<'a>>>>,
     }
 
     impl<F> PinnedDrop for Run<'_, F> {
@@ -198,6 +212,26 @@ pin_project! {
                 span.set(OUTCOME, "abandoned");
             }
         }
+    }
+}
+
+pin_project! {
+    /// What ends work before it is done.
+    struct Bounds<'a> {
+        #[pin]
+        time_limit: Sleep,
+        #[pin]
+        abandoned: WaitForCancellationFuture<'a>,
+    }
+}
+
+impl Bounds<'_> {
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<AppError> {
+        let this = self.project();
+        if this.abandoned.poll(task).is_ready() {
+            return Poll::Ready(AppError::ShuttingDown);
+        }
+        this.time_limit.poll(task).map(|()| AppError::DeadlineExceeded)
     }
 }
 
@@ -243,12 +277,14 @@ impl<T, F: Future<Output = Result<T, AppError>>> Run<'_, F> {
         let outcome = match polled {
             Poll::Ready(outcome) => outcome,
             Poll::Pending => {
-                let limit = this.pipeline.request_timeout;
-                let time_limit = this.time_limit.get_or_insert_with(|| Box::pin(sleep_until((started + limit).into())));
-                ready!(time_limit.as_mut().poll(task));
+                let pipeline = *this.pipeline;
+                let bounds = this.bounds.get_or_insert_with(|| Box::pin(pipeline.bounds(started)));
                 // The work is dropped, and the span of its current step with it.
-                this.span.iter().for_each(|span| span.set_late());
-                Err(AppError::DeadlineExceeded)
+                let ended = ready!(bounds.as_mut().poll(task));
+                if ended == AppError::DeadlineExceeded {
+                    this.span.iter().for_each(|span| span.set_late());
+                }
+                Err(ended)
             }
         };
         *this.entered = None;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cluster::Membership,
     node::{durability::NotDurable, monitor::Monitor},
-    ports::message_bus::MessageBus,
+    ports::{event_store::StoreError, message_bus::MessageBus, server_name::named},
     server::ApiState,
 };
 
@@ -22,6 +22,10 @@ const MAX_CLOSING: Duration = Duration::from_secs(5);
 /// How long a broker may take to respond during shutdown, once no request is in flight. A broker that does not respond counts as unreachable: nothing
 /// can be flushed to it, and leases on it are left to expire.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(400);
+/// For how long the store must not have answered before the requests in flight are abandoned.
+const SILENT_FOR: Duration = Duration::from_secs(1);
+/// The pause between two checks of the store while requests are in flight.
+const CHECK_PAUSE: Duration = Duration::from_millis(200);
 /// How long background work on an absent broker may take to end by itself.
 const LAST_STEPS: Duration = Duration::from_millis(200);
 
@@ -33,6 +37,8 @@ const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Stop {
     /// New work is refused, streams end.
     pub draining: CancellationToken,
+    /// Requests in flight end without a result: the store does not answer.
+    pub abandoned: CancellationToken,
     /// No more connections; open calls finish.
     pub closing: CancellationToken,
     /// The outbox publishes the rest and ends.
@@ -179,18 +185,52 @@ impl Node {
         let is_store_away = answers(&draining, async { store.check().await.is_ok() || store.unreachable().is_none() });
         let is_bus_away = answers(&draining, async { bus.check().await.is_ok() || bus.unreachable().is_none() });
         let (store, bus, ()) = tokio::join!(is_store_away, is_bus_away, draining.clone());
-        Absent { store: !store, bus: !bus }
+        Absent { store: !store || self.stop.abandoned.is_cancelled(), bus: !bus }
     }
 
     /// Waits until no request is in flight and, if `is_heard`, until clients could notice the shutdown: a node that was not ready is already out of
-    /// service.
+    /// service. Requests in flight are abandoned if the store does not answer: most of them would only end at their time limits.
     async fn drain_for(&self, is_heard: bool) {
-        if is_heard {
-            tokio::time::sleep(DRAIN_NOTICE).await;
+        let drained = async {
+            if is_heard {
+                tokio::time::sleep(DRAIN_NOTICE).await;
+            }
+            while self.api.mediator.unanswered() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::pin!(drained);
+        tokio::select! {
+            biased;
+            () = &mut drained => return,
+            why = self.until_store_is_silent() => self.abandon(&why),
         }
-        while self.api.mediator.unanswered() > 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        drained.await;
+    }
+
+    /// Ends the requests in flight.
+    fn abandon(&self, why: &str) {
+        let requests = self.api.mediator.unanswered();
+        if requests > 0 {
+            tracing::warn!(why, requests, "the event store does not answer: ending the requests in flight");
         }
+        self.stop.abandoned.cancel();
+    }
+
+    /// Waits until the store has answered no check for [`SILENT_FOR`]; returns the last failure.
+    async fn until_store_is_silent(&self) -> String {
+        let store = &self.api.store;
+        let mut why = named(store.server().as_ref(), "no answer in time".to_owned());
+        let mut silent_at = tokio::time::Instant::now() + SILENT_FOR;
+        while tokio::time::Instant::now() < silent_at {
+            match tokio::time::timeout_at(silent_at, store.check()).await {
+                Err(_) => break,
+                Ok(Err(StoreError::Unavailable(failure))) => why = failure,
+                Ok(_) => silent_at = tokio::time::Instant::now() + SILENT_FOR,
+            }
+            tokio::time::sleep(CHECK_PAUSE).await;
+        }
+        why
     }
 }
 

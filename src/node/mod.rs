@@ -168,7 +168,7 @@ impl App {
         };
         let parts = metrics::with_local_recorder(&recorder, || {
             announce(&info);
-            Services::assemble(&ground, handlers, &stop.draining)
+            Services::assemble(&ground, handlers, &stop)
         });
         let mut checks = parts.checks(&ground);
         if let Some(membership) = &membership {

@@ -7,7 +7,6 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
 
 use super::{Backends, backends::Breakers, health_checks};
 use crate::{
@@ -71,7 +70,7 @@ pub(super) struct Services {
 }
 
 impl Services {
-    pub fn assemble(ground: &NodeDeps<'_>, handlers: Vec<Arc<dyn EventHandler>>, draining: &CancellationToken) -> Self {
+    pub fn assemble(ground: &NodeDeps<'_>, handlers: Vec<Arc<dyn EventHandler>>, stop: &Stop) -> Self {
         let NodeDeps { config, node, backends, breakers, ids, clock, .. } = *ground;
         let store = &backends.store;
         let shared =
@@ -82,8 +81,9 @@ impl Services {
         if backends.is_shared {
             projection = projection.watched_by(Arc::clone(&orders) as Arc<dyn LogWatcher>);
         }
-        let permits = Arc::new(Permits::new(config.server.max_in_flight, draining.clone()));
-        let commands = CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock));
+        let permits = Arc::new(Permits::new(config.server.max_in_flight, stop.draining.clone()));
+        let commands = CommandHandler::new(Arc::clone(store), Arc::clone(&orders), Arc::clone(ids), Arc::clone(clock))
+            .abandoned_by(stop.abandoned.clone());
         let queries = QueryHandler::new(
             Arc::clone(store),
             orders,
@@ -108,7 +108,8 @@ impl Services {
         };
         let relay = OutboxRelay::new(outbox_parts, outbox).traced(ground.traces.clone());
         let alarms = Arc::new(FailureNotifier::default());
-        let pipeline = Pipeline::new(request_timeout, permits).quiet_while(backends.away());
+        let pipeline =
+            Pipeline::new(request_timeout, permits).quiet_while(backends.away()).abandoned_by(stop.abandoned.clone());
         Self {
             mediator: Mediator::new(commands, queries, id_handler, pipeline),
             projection,

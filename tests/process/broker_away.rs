@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     nats_server::NatsServer,
     redis_server::{DURABLE, RedisServer, free_port},
-    support::{Outcome, Process, new_order, program, run},
+    support::{Outcome, Process, new_order, program, run, until},
 };
 
 /// Far longer than any test may take: a shutdown that waits for the grace period would fail the test.
@@ -119,6 +119,26 @@ async fn a_node_on_a_broker_that_is_paused_or_gone_ends_at_once() {
             assert_ended_at_once(&ended_by("TERM", node).await, &format!("{settings:?} {away:?}"));
         }
     }
+}
+
+/// Whether its commands have taken effect would only be known to be unknown many seconds later.
+#[tokio::test]
+async fn a_node_with_commands_in_flight_on_a_paused_broker_ends_at_once() {
+    let mut broker = Broker::Nats(NatsServer::start(""));
+    let node = start(&broker.settings(&["--persistence", "--transport"]), &[]).await;
+    node.places_an_order().await;
+    let mut commands = node.commands().await;
+    broker.go(Away::Paused);
+    let command = tokio::spawn(async move { commands.create_order(new_order("customer-1")).await });
+    until("it is in flight", async || node.metric("ordersystem_requests_in_flight").await == 1.0).await;
+    let end = ended_by("TERM", node).await;
+    assert_ended_at_once(&end, "commands in flight");
+    let abandoned: Vec<_> = end.stderr.lines().filter(|line| line.contains("ending the requests in flight")).collect();
+    assert_eq!(abandoned.len(), 1, "{}", end.stderr);
+    assert!(abandoned[0].contains("requests=1") && abandoned[0].contains("NATS at "), "{}", abandoned[0]);
+    let unknown = command.await.expect("no panic").expect_err("it has no result");
+    let reason = unknown.get_details_error_info().expect("a reason").reason;
+    assert_eq!((unknown.code(), reason.as_str()), (Code::Unavailable, "OUTCOME_UNKNOWN"), "{unknown:?}");
 }
 
 #[tokio::test]
