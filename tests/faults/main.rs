@@ -9,6 +9,7 @@ mod embedded;
 mod kill;
 mod load;
 mod log_gone;
+mod new_log;
 mod outage;
 mod quorum;
 mod read_model_file;

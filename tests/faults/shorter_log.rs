@@ -63,12 +63,12 @@ pub async fn place(node: &Process, what: &str, count: u32) -> Vec<Placed> {
     placed
 }
 
-fn ids(orders: &[Placed]) -> BTreeSet<String> {
+pub fn ids(orders: &[Placed]) -> BTreeSet<String> {
     orders.iter().map(|order| order.id.clone()).collect()
 }
 
 /// The orders whose creation the handler of the node has logged.
-fn handled(node: &Process) -> BTreeSet<String> {
+pub fn handled(node: &Process) -> BTreeSet<String> {
     let order = |line: &String| {
         let rest = line.split_once("order_events: order event event_id=")?.1;
         Some(rest.split_once('-')?.0.to_owned())
@@ -186,7 +186,7 @@ async fn the_loss_is_noticed(node: &Process, keep: impl AsyncFnOnce(), lose: imp
     until("it is ready", async || node.is_ready().await).await;
 }
 
-fn settings(settings: &[&str]) -> Vec<String> {
+pub fn settings(settings: &[&str]) -> Vec<String> {
     let traced = ["--log-level", "info,order_events=debug"];
     settings.iter().chain(&traced).map(|&setting| setting.to_owned()).collect()
 }

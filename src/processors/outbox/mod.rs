@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod meter;
+mod start;
 mod status;
 mod trail;
 
@@ -291,57 +292,6 @@ impl OutboxRelay {
             None => Ok(()),
             Some(_) => Err("the message bus has lost events, which are published again".to_owned()),
         }
-    }
-
-    /// The position to begin after: `checkpoint`, or an earlier one if the bus has lost accepted events; that one is saved first.
-    async fn before_loss(&self, lease: &Lease, checkpoint: LogPoint) -> Result<LogPoint, String> {
-        let Some(first) = self.lost_from(checkpoint.position).await? else { return Ok(checkpoint) };
-        let mut point = checkpoint;
-        let position = Position(first.saturating_sub(1));
-        if position < checkpoint.position {
-            point = self.trail().at(position);
-            let resumed = Checkpoint::at(point, lease.fencing_token);
-            self.parts.checkpoints.save(NAME, resumed).await.map_err(text)?;
-        }
-        let (from, checkpoint) = (point.position.0, checkpoint.position.0);
-        if from < checkpoint {
-            tracing::warn!(from, checkpoint, "the message bus has lost its events: publishing them again");
-        } else {
-            tracing::warn!(checkpoint, "the message bus has lost its events, all of which had been handled");
-        }
-        self.parts.bus.resume();
-        Ok(point)
-    }
-
-    /// The starting point: the checkpoint or, if the log no longer has it, the newest earlier point that the log has. Later events are published,
-    /// some of them again: consumers recognise duplicates.
-    async fn start(&self, fencing_token: u64) -> Result<LogPoint, String> {
-        let saved = self.parts.checkpoints.load(NAME).await.map_err(text)?;
-        let saved = saved.map_or(LogPoint::START, |checkpoint| checkpoint.point());
-        let what = match saved.verify(&*self.parts.store).await {
-            Ok(()) => return Ok(saved),
-            Err(StoreError::LogReplaced(what)) => what,
-            Err(error) => return Err(error.to_string()),
-        };
-        self.lost(&what);
-        let start = self.newest_left().await?;
-        tracing::warn!(position = %start, "the outbox publishes the events after this position, some of them again");
-        let checkpoint = Checkpoint::at(start, fencing_token);
-        self.parts.checkpoints.save(NAME, checkpoint).await.map_err(text)?;
-        Ok(start)
-    }
-
-    /// The newest point of the trail that the log still has; otherwise the beginning of the log.
-    async fn newest_left(&self) -> Result<LogPoint, String> {
-        let trail = self.trail().newest_first();
-        for point in trail {
-            match point.verify(&*self.parts.store).await {
-                Ok(()) => return Ok(point),
-                Err(StoreError::LogReplaced(_)) => self.trail().cut(point.position),
-                Err(error) => return Err(error.to_string()),
-            }
-        }
-        Ok(LogPoint::START)
     }
 
     fn lost(&self, what: &str) {
