@@ -33,6 +33,7 @@ async fn waits(settings: &[String], what: &str) -> Process {
     let lines: Vec<_> = before.lines().filter(|line| line.contains("NATS cannot be used yet")).collect();
     assert_eq!(lines.len(), 1, "{what}: it is logged once: {before}");
     assert!(lines[0].contains("why=") && lines[0].contains("nats://127.0.0.1:"), "{what}: {}", lines[0]);
+    assert!(!before.contains("the log in NATS cannot be used"), "{what}: in other words as well: {before}");
     node
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures_util::{FutureExt as _, future::BoxFuture};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     checkpoint_store::NatsCheckpointStore,
@@ -163,27 +163,50 @@ async fn is_usable<'a>(
     shown: &str,
     verify: impl Fn() -> BoxFuture<'a, Result<(), ConnectError>>,
 ) -> Result<bool, OpenError> {
-    let mut found = ConnectError::Retryable("it does not answer".to_owned());
+    let patience = nats.options().connect_timeout;
+    let report = |why: &str| {
+        // The connection itself logs that it is unreachable.
+        if nats.is_connected() {
+            tracing::warn!(server = shown, why, "NATS cannot be used yet; the node becomes ready once it can");
+        }
+    };
+    match verified_soon(|| nats.is_connected(), patience, verify, report).await {
+        Ok(()) => Ok(true),
+        Err(ConnectError::Retryable(_)) => Ok(false),
+        Err(ConnectError::Fatal(why)) => Err(nats.named(why).into()),
+    }
+}
+
+/// Repeats `verify` while connected, for at most [`WAIT_AT_START`], until it succeeds or waiting does not help. Reports the first failure once: at
+/// once, unless `patience` has not passed yet. A cluster that works may be electing a leader.
+async fn verified_soon<'a>(
+    is_connected: impl Fn() -> bool,
+    patience: Duration,
+    verify: impl Fn() -> BoxFuture<'a, Result<(), ConnectError>>,
+    report: impl Fn(&str),
+) -> Result<(), ConnectError> {
+    let (begun, mut is_reported) = (Instant::now(), false);
+    let mut found = "it does not answer".to_owned();
     let verified = async {
         loop {
             match verify().await {
-                Err(ConnectError::Retryable(why)) if nats.is_connected() => found = ConnectError::Retryable(why),
+                Err(ConnectError::Retryable(why)) if is_connected() => found = why,
                 decided => return decided,
+            }
+            if !is_reported && begun.elapsed() >= patience {
+                is_reported = true;
+                report(&found);
             }
             sleep(PAUSE_AT_START).await;
         }
     };
-    match timeout(WAIT_AT_START, verified).await.unwrap_or(Err(found)) {
-        Ok(()) => Ok(true),
-        Err(ConnectError::Retryable(why)) => {
-            // The connection itself logs that it is unreachable.
-            if nats.is_connected() {
-                tracing::warn!(server = shown, why, "NATS cannot be used yet; the node becomes ready once it can");
-            }
-            Ok(false)
-        }
-        Err(ConnectError::Fatal(why)) => Err(nats.named(why).into()),
+    let verified = timeout(WAIT_AT_START, verified).await.unwrap_or(Err(ConnectError::Retryable(found)));
+    if let Err(ConnectError::Retryable(why)) = &verified
+        && !is_reported
+    {
+        report(why);
     }
+    verified
 }
 
 async fn open(log: ServerLog, how: Access) -> Result<OpenedLog, OpenError> {
@@ -209,5 +232,57 @@ async fn open(log: ServerLog, how: Access) -> Result<OpenedLog, OpenError> {
 impl From<ConnectError> for NotVerified {
     fn from(error: ConnectError) -> Self {
         Self { why: error.why().to_owned(), passes: matches!(error, ConnectError::Retryable(_)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(2);
+
+    /// The result for a NATS each check of which fails after `check_takes`, and works again after `fails_for`; and what was reported, and when.
+    async fn outcome(check_takes: Duration, fails_for: Duration) -> (bool, Vec<(String, Duration)>) {
+        let (begun, reports) = (Instant::now(), RefCell::new(Vec::new()));
+        let verify = || {
+            async move {
+                if begun.elapsed() >= fails_for {
+                    return Ok(());
+                }
+                sleep(check_takes).await;
+                Err(ConnectError::Retryable("no answer".to_owned()))
+            }
+            .boxed()
+        };
+        let report = |why: &str| reports.borrow_mut().push((why.to_owned(), begun.elapsed()));
+        let verified = verified_soon(|| true, PATIENCE, verify, report).await;
+        (verified.is_ok(), reports.into_inner())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_failure_is_reported_at_once_and_not_at_the_end_of_the_wait() {
+        let (usable, reports) = outcome(PATIENCE, Duration::MAX).await;
+        assert!(!usable);
+        assert_eq!(reports, [("no answer".to_owned(), PATIENCE)]);
+        let (usable, reports) = outcome(PATIENCE, Duration::from_secs(3)).await;
+        assert!(usable, "it goes on trying");
+        assert_eq!(reports.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_election_of_a_leader_is_not_reported() {
+        let check_takes = Duration::from_millis(5);
+        assert_eq!(outcome(check_takes, Duration::from_secs(1)).await, (true, Vec::new()));
+        let (usable, reports) = outcome(check_takes, Duration::MAX).await;
+        assert!(!usable && reports.len() == 1 && reports[0].1 < PATIENCE * 2, "{reports:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_check_that_never_ends_is_reported_at_the_end_of_the_wait() {
+        let (usable, reports) = outcome(WAIT_AT_START * 2, Duration::MAX).await;
+        assert!(!usable);
+        assert_eq!(reports, [("it does not answer".to_owned(), WAIT_AT_START)]);
     }
 }

@@ -212,19 +212,23 @@ impl Log {
             return Err(why.clone());
         }
         let connections = self.nats.connections();
+        let was_known = self.id().is_some();
         match self.check_now().await {
             Ok(()) => {
                 self.verified.store(connections, Ordering::Release);
                 *failed = None;
-                if self.outage.works().is_some() {
+                // A short failure at the start was not reported.
+                let is_news = |lasted: Duration| was_known || lasted >= self.nats.options().connect_timeout;
+                if self.outage.works().is_some_and(is_news) {
                     tracing::info!(server = self.nats.server().address(), "the log in NATS can be used again");
                 }
                 Ok(())
             }
             Err(refused) => {
+                let line = self.outage.failed(refused.why());
                 // The code that starts a node reports its first failure, with the address.
-                let is_reported = failed.is_some() || self.id().is_some();
-                if is_reported && let Some(Line { unsaid }) = self.outage.failed(refused.why()) {
+                let is_reported = failed.is_some() || was_known;
+                if let Some(Line { unsaid }) = line.filter(|_| is_reported) {
                     tracing::warn!(why = self.nats.named(refused.why()), unsaid, "the log in NATS cannot be used");
                 }
                 *failed = Some((Instant::now(), refused.clone()));
