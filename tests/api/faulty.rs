@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -46,6 +46,11 @@ impl Switch {
 
     pub fn set(&self, mode: Mode) {
         self.0.send_replace(mode);
+    }
+
+    /// The number of calls that wait because of [`Mode::Hangs`].
+    pub fn waiting(&self) -> usize {
+        self.0.receiver_count()
     }
 
     async fn pass(&self) -> Result<(), StoreError> {
@@ -126,6 +131,8 @@ pub struct StoreFaults {
     pub behind: watch::Sender<Behind>,
     /// Appends that wait in the switch or behind it.
     pub appending: watch::Sender<usize>,
+    /// How often the store has been checked.
+    pub checks: AtomicUsize,
     /// Something that happens while the end of the log is on its way to the caller.
     pub while_head_is_read: Meanwhile,
 }
@@ -145,6 +152,7 @@ impl FaultyStore {
             is_known: AtomicBool::new(true),
             behind: watch::channel(Behind::No).0,
             appending: watch::channel(0).0,
+            checks: AtomicUsize::new(0),
             while_head_is_read: Meanwhile::default(),
         }));
         backends.store = Arc::<Self>::clone(&store);
@@ -182,7 +190,11 @@ impl StoreHooks for StoreFaults {
                 self.log.pass().await?;
                 self.batches.pass().await
             }
-            StoreCall::ReadCommits | StoreCall::Head | StoreCall::Check => self.log.pass().await,
+            StoreCall::ReadCommits | StoreCall::Head => self.log.pass().await,
+            StoreCall::Check => {
+                self.checks.fetch_add(1, Ordering::SeqCst);
+                self.log.pass().await
+            }
             StoreCall::ConfirmConnection => self.confirms.pass().await,
         }
     }

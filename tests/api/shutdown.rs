@@ -1,12 +1,16 @@
 //! A shutdown as clients see it: refusals that say so, requests in flight finish, and no client can delay it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use ordersystem::{
     ports::clock::SystemClock,
     proto::catga::{
         ids::v1::{GenerateIdRequest, StreamIdsRequest},
-        orders::v1::{ListOrdersRequest, StreamEventsRequest},
+        orders::v1::{CreateOrderRequest, GetOrderRequest, ListOrdersRequest, StreamEventsRequest},
     },
 };
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -15,7 +19,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use crate::{
     faulty::{FaultyStore, Mode},
-    support::{TestServer, assert_retry_info, code_and_reason, new_order, soon, until},
+    support::{TestServer, assert_retry_info, code_and_reason, new_order, pay, soon, until},
 };
 
 async fn readiness(client: &mut HealthClient<Channel>) -> ServingStatus {
@@ -51,12 +55,62 @@ async fn new_work_is_refused_with_shutting_down_and_work_in_flight_finishes() {
             assert_eq!(code_and_reason(&refusal), (Code::Unavailable, "SHUTTING_DOWN".to_owned()));
             assert_retry_info(&refusal);
         }
+        // At least twice the time after which a silent store would end it.
+        let checked = || store.checks.load(Ordering::SeqCst);
+        let before = checked();
+        until("the store has answered many checks", async || (checked() >= before + 12).then_some(())).await;
         store.appends.set(Mode::Works);
         in_flight.await.expect("no panic").expect("what was in flight finishes");
     };
     let (stopped, ()) = tokio::join!(server.stop(), outside);
     stopped.expect("within the grace period");
     assert_eq!(server.head().await, 1);
+}
+
+/// Each answer is true: a command that may have taken effect does not end like one that has not.
+#[tokio::test]
+async fn requests_in_flight_end_long_before_the_grace_period_if_the_store_does_not_answer() {
+    for away in [Mode::Hangs, Mode::Unavailable] {
+        let (backends, store) = FaultyStore::backends();
+        let longer = "86400000";
+        let settings = [("shutdown-grace-ms", longer), ("request-timeout-ms", longer)];
+        let known = CreateOrderRequest { request_id: "known".to_owned(), ..new_order("customer-1") };
+        let mut earlier = TestServer::start_on(&[], backends.clone(), Arc::new(SystemClock)).await;
+        let first = earlier.commands().await.create_order(known.clone()).await.expect("placed").into_inner();
+        let order_id = first.order.expect("an order").order_id;
+        earlier.stop().await.expect("within the grace period");
+        // It has not cached the order.
+        let mut server = TestServer::start_on(&settings, backends, Arc::new(SystemClock)).await;
+        store.reads.set(Mode::Hangs);
+        let (mut queries, mut paying) = (server.queries().await, server.commands().await);
+        let (mut retrying, mut creating) = (paying.clone(), paying.clone());
+        let unread = order_id.clone();
+        let paid = tokio::spawn(async move { paying.pay_order(pay(&order_id)).await.map(drop) });
+        let got = tokio::spawn(async move {
+            queries.get_order(GetOrderRequest { order_id: unread, ..Default::default() }).await.map(drop)
+        });
+        // Its first try is found in the log, and its reply has to be read.
+        let retried = tokio::spawn(async move { retrying.create_order(known).await.map(drop) });
+        until("three reads hang", async || {
+            let waiting = store.reads.waiting();
+            if waiting == 3 { Ok(()) } else { Err(waiting) }
+        })
+        .await;
+        store.appends.set(Mode::Hangs);
+        let created = tokio::spawn(async move { creating.create_order(new_order("customer-3")).await.map(drop) });
+        until("an append hangs", async || (*store.appending.borrow() == 1).then_some(())).await;
+        store.log.set(away);
+        soon("the end", server.stop()).await.expect("within the grace period");
+        for (call, reason) in [
+            (paid, "SHUTTING_DOWN"),
+            (got, "SHUTTING_DOWN"),
+            (retried, "OUTCOME_UNKNOWN"),
+            (created, "OUTCOME_UNKNOWN"),
+        ] {
+            let refusal = call.await.expect("no panic").expect_err("it has no result");
+            assert_eq!(code_and_reason(&refusal), (Code::Unavailable, reason.to_owned()), "{away:?}");
+        }
+    }
 }
 
 #[tokio::test]
