@@ -23,6 +23,7 @@ mod error;
 pub mod event_store;
 mod file_header;
 pub mod lease;
+mod many_rows;
 mod new_store;
 mod open_marker;
 mod opened_file;

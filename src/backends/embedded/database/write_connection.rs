@@ -55,7 +55,7 @@ impl WriteConnection {
     pub(in super::super) fn open(file: &Path) -> Result<Self, DbError> {
         let connection = Connection::open_with_flags(file, WRITES)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(128);
         connection.execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA fullfsync = ON; \
              PRAGMA checkpoint_fullfsync = ON; PRAGMA cache_size = -{CACHE_KIB}; \

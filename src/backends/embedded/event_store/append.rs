@@ -1,6 +1,9 @@
 //! Group commit: many commits, one transaction, one sync.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use rusqlite::Connection;
 use tokio::time::Instant;
@@ -11,19 +14,37 @@ use super::{
         end,
         error::DbError,
     },
-    commits, requests, rows,
+    commits,
+    requests::{self, RequestRow},
+    rows,
     tail::Tail,
 };
-use crate::ports::event_store::{AppendError, Appended, Commit, Position, Revision, StoreError, StoredEvent, StreamId};
+use crate::ports::event_store::{
+    AppendError, Appended, Commit, Position, RequestKey, Revision, StoreError, StoredEvent, StreamId,
+};
 
 /// Last revisions kept in memory; up to twice as many at times.
 const KEPT_REVISIONS: usize = 65_536;
+
+/// Events of a transaction that are not in the table yet. Fewer than [`KEPT_REVISIONS`], so that the last revisions of their streams are in memory.
+const MAX_PENDING_EVENTS: usize = 4_096;
 
 /// The writer's knowledge of the log in addition to the file.
 #[derive(Debug)]
 pub(in super::super) struct LogWriter {
     tail: Arc<Tail>,
     revisions: Revisions,
+}
+
+/// What a transaction adds, in the order of the log. It is inserted together, which costs less than one by one.
+#[derive(Debug, Default)]
+struct Added {
+    events: Vec<StoredEvent>,
+    /// How many of them are in the table.
+    inserted: usize,
+    /// The requests of those that are not.
+    requests: Vec<(requests::Key, RequestRow)>,
+    keys: HashSet<requests::Key>,
 }
 
 /// The last revisions of recently written streams, including those of the current transaction.
@@ -81,10 +102,10 @@ impl LogWriter {
     /// One transaction with all of `batch`; the results are final when it returns. An error is the result of all.
     fn write(&mut self, connection: &mut WriteConnection, batch: &[PendingCommit]) -> Result<Vec<Answer>, AppendError> {
         connection.begin(Sync::Now)?;
-        let mut stored = Vec::with_capacity(batch.len());
+        let mut added = Added::of(batch.len());
         let mut answers = Vec::with_capacity(batch.len());
         for pending in batch {
-            match self.apply(connection.connection(), &pending.commit, &mut stored) {
+            match self.apply(connection.connection(), &pending.commit, &mut added) {
                 Ok(answer) => answers.push(answer),
                 Err(error) => {
                     connection.roll_back();
@@ -94,11 +115,11 @@ impl LogWriter {
                 }
             }
         }
-        if stored.is_empty() {
+        if added.events.is_empty() {
             connection.roll_back();
             return Ok(answers);
         }
-        self.commit(connection, stored).map(|()| answers)
+        self.commit(connection, added).map(|()| answers)
     }
 
     /// Writes `commits` as one transaction: all of them, in this order, or none.
@@ -108,9 +129,9 @@ impl LogWriter {
         commits: &[Commit],
     ) -> Result<Position, AppendError> {
         connection.begin(Sync::Now)?;
-        let mut stored = Vec::with_capacity(commits.len());
+        let mut added = Added::of(commits.len());
         for commit in commits {
-            let refused = match self.apply(connection.connection(), commit, &mut stored) {
+            let refused = match self.apply(connection.connection(), commit, &mut added) {
                 Ok(Ok(Appended { replayed: false, .. })) => continue,
                 Ok(Ok(_)) => AppendError::RequestIdReused,
                 Ok(Err(refused)) => refused,
@@ -123,15 +144,13 @@ impl LogWriter {
             self.revisions.forget();
             return Err(refused);
         }
-        let last = stored.last().map_or_else(|| self.tail.head(), |event| event.position);
-        self.commit(connection, stored).map(|()| last)
+        let last = added.last().unwrap_or_else(|| self.tail.head());
+        self.commit(connection, added).map(|()| last)
     }
 
     /// Commits the transaction with these events.
-    fn commit(&mut self, connection: &mut WriteConnection, stored: Vec<StoredEvent>) -> Result<(), AppendError> {
-        if let Some(last) = stored.last()
-            && let Err(error) = end::set(connection.connection(), last.position)
-        {
+    fn commit(&mut self, connection: &mut WriteConnection, mut added: Added) -> Result<(), AppendError> {
+        if let Err(error) = added.finish(connection.connection()) {
             connection.roll_back();
             connection.note_failure(&error);
             self.revisions.forget();
@@ -141,7 +160,7 @@ impl LogWriter {
             Ok(()) => {
                 // Verified before anything is acknowledged, or seen.
                 let kept = connection.file().verify();
-                self.tail.publish(stored);
+                self.tail.publish(added.events);
                 kept.map_err(|lost| AppendError::OutcomeUnknown(lost.to_string()))
             }
             Err(error) => {
@@ -152,14 +171,9 @@ impl LogWriter {
     }
 
     /// Adds a commit to the transaction, or refuses it and adds nothing. An error invalidates the transaction.
-    fn apply(
-        &mut self,
-        connection: &Connection,
-        commit: &Commit,
-        stored: &mut Vec<StoredEvent>,
-    ) -> Result<Answer, DbError> {
+    fn apply(&mut self, connection: &Connection, commit: &Commit, added: &mut Added) -> Result<Answer, DbError> {
         if let Some(request) = &commit.request {
-            match requests::find(connection, commit.stream, request) {
+            match added.find_request(connection, commit.stream, request)? {
                 Ok(None) => {}
                 Ok(Some(earlier)) => return Ok(Ok(earlier)),
                 Err(refused) => return Ok(Err(refused)),
@@ -169,16 +183,14 @@ impl LogWriter {
         if !commit.expected.holds(before) {
             return Ok(Err(AppendError::Conflict { actual: before }));
         }
-        let head = stored.last().map_or_else(|| self.tail.head(), |event| event.position);
+        let head = added.last().unwrap_or_else(|| self.tail.head());
         for (payload, step) in commit.events.iter().zip(1..) {
-            let event = StoredEvent {
+            added.events.push(StoredEvent {
                 stream: commit.stream,
                 revision: before + step,
                 position: Position(head.0 + step),
                 payload: payload.clone(),
-            };
-            rows::insert(connection, &event)?;
-            stored.push(event);
+            });
         }
         let count = commit.events.len() as u64;
         let appended = Appended {
@@ -189,7 +201,10 @@ impl LogWriter {
             replayed: false,
         };
         if let Some(request) = &commit.request {
-            requests::remember(connection, request, &appended)?;
+            added.remember(request, &appended);
+        }
+        if added.events.len() - added.inserted >= MAX_PENDING_EVENTS {
+            added.insert(connection)?;
         }
         commits::remember(connection, appended.position, count)?;
         self.revisions.set(commit.stream, appended.last_revision);
@@ -205,6 +220,53 @@ fn after_failed_commit(connection: &mut WriteConnection, error: DbError) -> Appe
             Ok(()) => error.into(),
             Err(again) => AppendError::OutcomeUnknown(format!("{error}; and then: {again}")),
         },
+    }
+}
+
+impl Added {
+    fn of(commits: usize) -> Self {
+        Self { events: Vec::with_capacity(commits), ..Self::default() }
+    }
+
+    /// The position of the last event.
+    fn last(&self) -> Option<Position> {
+        self.events.last().map(|event| event.position)
+    }
+
+    /// Adds the request of a commit, whose events have been added.
+    fn remember(&mut self, request: &RequestKey, appended: &Appended) {
+        let key = requests::key_of(appended.stream, request);
+        self.keys.insert(key.clone());
+        self.requests.push((key, RequestRow::of(request, appended)));
+    }
+
+    /// Finds the commit of an earlier try, in this transaction or before it. The first error invalidates the transaction.
+    fn find_request(
+        &mut self,
+        connection: &Connection,
+        stream: StreamId,
+        request: &RequestKey,
+    ) -> Result<Result<Option<Appended>, AppendError>, DbError> {
+        if !self.keys.is_empty() && self.keys.contains(&requests::key_of(stream, request)) {
+            self.insert(connection)?;
+        }
+        Ok(requests::find(connection, stream, request))
+    }
+
+    /// Inserts what is not in the tables yet. An error invalidates the transaction.
+    fn insert(&mut self, connection: &Connection) -> Result<(), DbError> {
+        rows::insert(connection, self.events.get(self.inserted..).unwrap_or_default())?;
+        requests::remember(connection, &self.requests)?;
+        self.inserted = self.events.len();
+        self.requests.clear();
+        self.keys.clear();
+        Ok(())
+    }
+
+    /// Inserts the rest, and records the end of the log.
+    fn finish(&mut self, connection: &Connection) -> Result<(), DbError> {
+        self.insert(connection)?;
+        self.last().map_or(Ok(()), |last| end::set(connection, last))
     }
 }
 
@@ -236,32 +298,74 @@ impl Revisions {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::{
         backends::embedded::new_store,
-        ports::event_store::{CommitId, ExpectedRevision},
+        ports::event_store::{CommitId, ExpectedRevision, RequestScope},
     };
+
+    fn opened(folder: &tempfile::TempDir) -> (PathBuf, WriteConnection, LogWriter) {
+        let file = folder.path().canonicalize().unwrap().join("orders.db");
+        new_store::make_if_missing(&file).unwrap();
+        let connection = WriteConnection::open(&file).unwrap();
+        let tail = Arc::new(Tail::load(connection.connection()).unwrap());
+        let log = LogWriter::load(connection.connection(), tail).unwrap();
+        (file, connection, log)
+    }
+
+    fn commit(stream: u64, request: Option<&str>) -> Commit {
+        Commit {
+            id: CommitId::random(),
+            stream: StreamId(stream),
+            expected: ExpectedRevision::Any,
+            request: request.map(|id| RequestKey { scope: RequestScope::Log, id: id.into(), fingerprint: 7 }),
+            events: vec![b"x".as_slice().into()],
+        }
+    }
 
     #[test]
     fn a_commit_into_a_file_that_was_just_removed_is_not_acknowledged() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().canonicalize().unwrap().join("orders.db");
-        new_store::make_if_missing(&file).unwrap();
-        let mut connection = WriteConnection::open(&file).unwrap();
-        let tail = Arc::new(Tail::load(connection.connection()).unwrap());
-        let mut log = LogWriter::load(connection.connection(), tail).unwrap();
-        let commit = Commit {
-            id: CommitId::random(),
-            stream: StreamId(1),
-            expected: ExpectedRevision::Any,
-            request: None,
-            events: vec![b"x".as_slice().into()],
-        };
+        let (file, mut connection, mut log) = opened(&folder);
         connection.begin(Sync::Now).unwrap();
-        let mut stored = Vec::new();
-        log.apply(connection.connection(), &commit, &mut stored).unwrap().unwrap();
+        let mut added = Added::default();
+        log.apply(connection.connection(), &commit(1, None), &mut added).unwrap().unwrap();
         std::fs::remove_file(&file).unwrap();
-        let outcome = log.commit(&mut connection, stored);
+        let outcome = log.commit(&mut connection, added);
         assert!(matches!(&outcome, Err(AppendError::OutcomeUnknown(why)) if why.contains("removed")), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_commit_sees_those_before_it_in_the_same_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, mut connection, mut log) = opened(&folder);
+        let count = MAX_PENDING_EVENTS as u64 + 100;
+        connection.begin(Sync::Now).unwrap();
+        let mut added = Added::default();
+        let mut apply = |commit: &Commit| log.apply(connection.connection(), commit, &mut added).unwrap();
+        for number in 1..=count {
+            let appended = apply(&commit(number, Some(&format!("request {number}")))).unwrap();
+            assert_eq!((appended.position, appended.replayed), (Position(number), false));
+        }
+        // One that is in the table, one that was not yet, and one that made it be.
+        for number in [1, count, count - 1] {
+            let repeated = apply(&commit(number, Some(&format!("request {number}")))).unwrap();
+            assert_eq!((repeated.position, repeated.replayed), (Position(number), true));
+        }
+        let mut other = commit(9, Some("request 9"));
+        other.request.as_mut().unwrap().fingerprint += 1;
+        assert!(matches!(apply(&other), Err(AppendError::RequestIdReused)));
+        let taken = Commit { expected: ExpectedRevision::NoStream, ..commit(count, None) };
+        assert!(matches!(apply(&taken), Err(AppendError::Conflict { actual: 1 })));
+        assert_eq!(apply(&commit(count, None)).unwrap().last_revision, 2);
+        log.commit(&mut connection, added).unwrap();
+        let stored =
+            |sql| connection.connection().query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().cast_unsigned();
+        assert_eq!(stored("SELECT count(*) FROM log"), count + 1);
+        assert_eq!(stored("SELECT count(*) FROM requests"), count);
+        end::check(connection.connection()).unwrap();
+        assert_eq!(requests::wrong_between(connection.connection(), Position(0), Position(count)).unwrap(), None);
     }
 }

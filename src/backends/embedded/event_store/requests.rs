@@ -1,16 +1,24 @@
 //! The commits that carry a request id, indexed by it.
 
+use std::sync::{Arc, LazyLock};
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::{
-    super::error::DbError,
+    super::{error::DbError, many_rows::InsertMany},
     rows::{self, bits},
 };
 use crate::ports::event_store::{AppendError, Appended, Position, RequestKey, RequestScope, StreamId};
 
+static INSERT: LazyLock<InsertMany> = LazyLock::new(|| InsertMany::into_table("requests", 7));
+
+/// The key of the table. In the log's scope all ids share one stream number.
+pub(super) type Key = (i64, i64, Arc<str>);
+
 /// A row of `requests`.
-struct RequestRow {
+#[derive(Debug)]
+pub(super) struct RequestRow {
     fingerprint: u128,
     position: Position,
     events: u64,
@@ -36,24 +44,23 @@ pub(super) fn find(
     }))
 }
 
-/// Remembers the commit that `request` has made.
-pub(super) fn remember(connection: &Connection, request: &RequestKey, appended: &Appended) -> Result<(), DbError> {
-    let (scope, stream) = key(appended.stream, request.scope);
-    let remembered = RequestRow {
-        fingerprint: request.fingerprint,
-        position: appended.position,
-        events: appended.last_revision - appended.first_revision + 1,
-    };
-    connection.prepare_cached("INSERT INTO requests VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-        scope,
-        stream,
-        &*request.id,
-        &remembered.fingerprint.to_be_bytes()[..],
-        bits(remembered.position.0),
-        bits(remembered.events),
-        remembered.checksum(scope, stream, &request.id),
-    ])?;
-    Ok(())
+/// Remembers the commits that these requests have made. Must be called in a transaction, which an error ends or invalidates.
+pub(super) fn remember(connection: &Connection, requests: &[(Key, RequestRow)]) -> Result<(), DbError> {
+    INSERT.insert(connection, requests, |values, ((scope, stream, id), row)| {
+        values.add(scope)?;
+        values.add(stream)?;
+        values.add(&**id)?;
+        values.add(&row.fingerprint.to_be_bytes()[..])?;
+        values.add(bits(row.position.0))?;
+        values.add(bits(row.events))?;
+        values.add(row.checksum(*scope, *stream, id))
+    })
+}
+
+/// The key of `request` for a commit to `stream`.
+pub(super) fn key_of(stream: StreamId, request: &RequestKey) -> Key {
+    let (scope, stream) = key(stream, request.scope);
+    (scope, stream, Arc::clone(&request.id))
 }
 
 fn load(connection: &Connection, stream: StreamId, request: &RequestKey) -> Result<Option<RequestRow>, DbError> {
@@ -145,6 +152,15 @@ const fn key(stream: StreamId, scope: RequestScope) -> (i64, i64) {
 }
 
 impl RequestRow {
+    /// The row of the commit that `request` has made.
+    pub(super) const fn of(request: &RequestKey, appended: &Appended) -> Self {
+        Self {
+            fingerprint: request.fingerprint,
+            position: appended.position,
+            events: appended.last_revision - appended.first_revision + 1,
+        }
+    }
+
     /// Covers the whole row. Stored: never changed.
     fn checksum(&self, scope: i64, stream: i64, id: &str) -> i64 {
         let mut numbers = [0; 48];

@@ -1,13 +1,17 @@
 //! Rows of the log, each verified against its checksum and its position.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::super::error::DbError;
+use super::super::{error::DbError, many_rows::InsertMany};
 use crate::ports::event_store::{
     Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId,
 };
+
+static INSERT: LazyLock<InsertMany> = LazyLock::new(|| InsertMany::into_table("log", 5));
 
 /// A number in SQLite's representation: the same 64 bits.
 pub(in super::super) const fn bits(number: u64) -> i64 {
@@ -28,16 +32,15 @@ pub(super) fn checksum(stream: StreamId, revision: Revision, position: Position,
     bits(xxh3_64_with_seed(payload, xxh3_64(&place)))
 }
 
-pub(super) fn insert(connection: &Connection, event: &StoredEvent) -> Result<(), DbError> {
-    let sum = checksum(event.stream, event.revision, event.position, &event.payload);
-    connection.prepare_cached("INSERT INTO log VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-        bits(event.position.0),
-        bits(event.stream.0),
-        bits(event.revision),
-        sum,
-        &event.payload[..]
-    ])?;
-    Ok(())
+/// Adds the next events to the log. Must be called in a transaction, which an error ends or invalidates.
+pub(super) fn insert(connection: &Connection, events: &[StoredEvent]) -> Result<(), DbError> {
+    INSERT.insert(connection, events, |values, StoredEvent { stream, revision, position, payload }| {
+        values.add(bits(position.0))?;
+        values.add(bits(stream.0))?;
+        values.add(bits(*revision))?;
+        values.add(checksum(*stream, *revision, *position, payload))?;
+        values.add(&payload[..])
+    })
 }
 
 /// The last revision of a stream; 0: no stream.

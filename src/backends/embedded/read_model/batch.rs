@@ -73,12 +73,13 @@ impl<'a> Batch<'a> {
     pub(super) fn write(&self) -> Result<(), DbError> {
         let (connection, sql) = (self.connection, self.sql);
         let mut totals: BTreeMap<(u8, [u8; 3]), Change> = BTreeMap::new();
+        let mut new = Vec::with_capacity(self.rows.len());
         for Touched { before, after } in self.rows.values().filter(|touched| touched.before != touched.after) {
             let Some(row) = after else { continue };
             match before {
-                None => write_row(connection, &sql.insert, row)?,
+                None => new.push(row),
                 Some(before) if differs_in_status_only(before, row) => update(connection, &sql.update, row)?,
-                Some(_) => write_row(connection, &sql.replace, row)?,
+                Some(_) => replace(connection, &sql.replace, row)?,
             }
             for (row, sign) in before.iter().map(|row| (row, -1)).chain([(row, 1)]) {
                 let change = totals.entry((row.status, row.currency)).or_default();
@@ -86,6 +87,7 @@ impl<'a> Batch<'a> {
                 change.amount_minor += i128::from(row.amount_minor) * i128::from(sign);
             }
         }
+        insert(connection, sql, &new)?;
         totals.iter().try_for_each(|((status, currency), change)| add(connection, sql, *status, currency, change))
     }
 }
@@ -105,7 +107,21 @@ fn update(connection: &Connection, sql: &str, row: &Row) -> Result<(), DbError> 
     Ok(())
 }
 
-fn write_row(connection: &Connection, sql: &str, row: &Row) -> Result<(), DbError> {
+fn insert(connection: &Connection, sql: &Sql, rows: &[&Row]) -> Result<(), DbError> {
+    sql.insert.insert(connection, rows, |values, row| {
+        values.add(row.id.cast_signed())?;
+        values.add(&*row.customer)?;
+        values.add(row.status)?;
+        values.add(row.created_at_micros)?;
+        values.add(row.updated_at_micros)?;
+        values.add(row.amount_minor)?;
+        values.add(currency_text(&row.currency)?)?;
+        values.add(row.item_count)?;
+        values.add(row.revision.cast_signed())
+    })
+}
+
+fn replace(connection: &Connection, sql: &str, row: &Row) -> Result<(), DbError> {
     connection.prepare_cached(sql)?.execute(params![
         row.id.cast_signed(),
         &*row.customer,

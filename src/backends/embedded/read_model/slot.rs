@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::error::DbError;
+use super::super::{error::DbError, many_rows::InsertMany};
 use crate::ports::{
     event_store::{LogId, Position},
     read_model::LogCheckpoint,
@@ -21,7 +21,7 @@ pub(super) struct Sql {
     pub(super) load: String,
     pub(super) all: String,
     pub(super) last_id: String,
-    pub(super) insert: String,
+    pub(super) insert: InsertMany,
     pub(super) replace: String,
     pub(super) update: String,
     pub(super) statuses: String,
@@ -75,7 +75,7 @@ fn sql(slot: i64, suffix: &str) -> Sql {
         ),
         last_id: format!("SELECT max(id) FROM {orders}"),
         // Not one statement for both: if an insert may replace another row, SQLite keeps a journal for each statement.
-        insert: format!("INSERT INTO {orders} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"),
+        insert: InsertMany::into_table(&orders, 9),
         replace: format!(
             "UPDATE {orders} SET customer = ?2, status = ?3, created_at = ?4, updated_at = ?5, amount = ?6, \
              currency = ?7, item_count = ?8, revision = ?9 WHERE id = ?1"
