@@ -12,6 +12,7 @@ WORKDIR /build
 
 # The dependencies, in a layer that is reused until Cargo.toml or Cargo.lock change: built for an empty program.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo .cargo
 RUN mkdir src \
     && for file in src/main.rs build.rs; do echo 'fn main() {}' > "$file"; done \
     && touch src/lib.rs \
