@@ -1,5 +1,6 @@
 //! The projection of orders on each read model: its start, and rebuilds.
 
+mod busy;
 mod watched_log;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};

@@ -10,6 +10,7 @@ mod catch_up;
 mod feed;
 mod losses;
 mod order_rows;
+mod pace;
 mod progress;
 mod rebuild;
 mod stall;
@@ -35,6 +36,7 @@ pub use rebuild::{Phase, RebuildState, Rebuilds};
 use self::{
     catch_up::Meter,
     feed::{Feed, Sink},
+    pace::{Held, Pace, Waiters},
     stall::{Stall, Stalls},
 };
 use crate::{
@@ -117,6 +119,7 @@ impl OrderProjection {
         let progress = ProjectionProgress {
             position,
             found_on,
+            waiters: Waiters::none(),
             failure: Arc::default(),
             loss: Arc::default(),
             damage,
@@ -210,30 +213,56 @@ impl OrderProjection {
         let start = self.point(checkpoint).await?;
         let mut follower = LogFollower::new(Arc::clone(store), start);
         self.at(start.position);
+        let (mut pace, mut held) = (Pace::new(&progress.waiters), Held::default());
         loop {
             let batch = match follower.poll_batch(BATCH_EVENTS).await {
                 // The rows are dropped before the log is followed again.
                 Err(StoreError::LogReplaced(what)) => return Err(self.lost(what).into()),
-                batch => batch?,
+                Err(error) => {
+                    self.apply(&mut held).await?;
+                    return Err(error.into());
+                }
+                Ok(batch) => batch,
             };
-            let found_on = follower.found_on();
-            let Some(last) = batch.last() else {
-                self.found_on(found_on);
-                self.works();
-                follower.wait().await;
-                continue;
-            };
-            if let Some(watcher) = &self.watcher {
+            if let Some(watcher) = self.watcher.as_ref().filter(|_| !batch.is_empty()) {
                 watcher.observe(&batch);
             }
-            let changes = batch.iter().map(row_change).collect::<Result<Vec<_>, _>>()?;
-            let _turn = self.parts.feeding.lock().await;
-            self.parts.read_model.apply(changes, LogCheckpoint::after(log, last)).await?;
-            self.at(follower.position());
-            self.found_on(found_on);
+            if let Some(last) = batch.last() {
+                match batch.iter().map(row_change).collect::<Result<Vec<_>, _>>() {
+                    Ok(changes) => held.add(changes, LogCheckpoint::after(log, last)),
+                    Err(error) => {
+                        self.apply(&mut held).await?;
+                        return Err(error.into());
+                    }
+                }
+            }
+            let events = held.changes.len();
+            if (1..BATCH_EVENTS).contains(&events) && pace.holds() {
+                tokio::select! {
+                    () = pace.end() => {}
+                    () = follower.wait() => {}
+                }
+                continue;
+            }
+            self.apply(&mut held).await?;
+            self.found_on(follower.found_on());
             // Under constant load the follower never finds the end of the log.
             self.works();
+            if events > 0 {
+                pace.applied(events);
+            } else {
+                follower.wait().await;
+            }
         }
+    }
+
+    /// Applies what is held, if anything is.
+    async fn apply(&self, held: &mut Held) -> Result<(), Stall> {
+        let Held { changes, checkpoint: Some(checkpoint) } = std::mem::take(held) else { return Ok(()) };
+        let _turn = self.parts.feeding.lock().await;
+        self.parts.read_model.apply(changes, checkpoint).await?;
+        self.at(checkpoint.position);
+        Ok(())
     }
 
     /// Records that the last event in the read model was verified in the log on this connection.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::catch_up::CatchUp;
+use super::{catch_up::CatchUp, pace::Waiters};
 use crate::{
     ports::event_store::Position,
     telemetry::outage::{Line, Outage},
@@ -16,6 +16,7 @@ use crate::{
 pub struct ProjectionProgress {
     pub(super) position: watch::Receiver<Position>,
     pub(super) found_on: watch::Receiver<u64>,
+    pub(super) waiters: Waiters,
     pub(super) failure: Arc<Mutex<Option<String>>>,
     pub(super) loss: Arc<Mutex<Option<String>>>,
     pub(super) damage: watch::Receiver<Option<String>>,
@@ -41,6 +42,7 @@ impl ProjectionProgress {
     /// # Errors
     /// [`ProjectionEnded`] when the node stops before that.
     pub async fn reached(&self, wanted: Position) -> Result<(), ProjectionEnded> {
+        let _waiting = self.waiters.add();
         let mut position = self.position.clone();
         position.wait_for(|reached| *reached >= wanted).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
@@ -51,6 +53,7 @@ impl ProjectionProgress {
     /// # Errors
     /// [`ProjectionEnded`] when the node stops before that.
     pub async fn found_on(&self, connection: u64) -> Result<(), ProjectionEnded> {
+        let _waiting = self.waiters.add();
         let mut found_on = self.found_on.clone();
         found_on.wait_for(|found| *found >= connection).await.map(|_| ()).map_err(|_| ProjectionEnded)
     }
