@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import programs
+from programs import harness
 
 
 def main():
@@ -30,7 +31,8 @@ def main():
     import observability
 
     failed = done = 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, harness.folder_of_brokers() as brokers:
+        programs.BROKERS = Path(brokers)
         for part in (image, compose, kubernetes, observability):
             try:
                 checks = part.checks(Path(folder) / part.__name__)

@@ -19,6 +19,7 @@ from harness import Process, free_port
 ROOT = Path(__file__).resolve().parents[2]
 BINARY = None
 TOOLS = None
+BROKERS = None
 
 
 class CheckFailed(Exception):
@@ -70,12 +71,19 @@ def secrets(folder):
     return secret_files
 
 
+def of_broker(folder):
+    """The folder for the files of the broker that belongs to `folder`, in memory where that is possible."""
+    path = BROKERS / str(folder).lstrip("/")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 class Redis(Process):
     """redis-server with the deployed configuration, on its own port and folder."""
 
     def __init__(self, folder, config=ROOT / "deploy/redis/redis.conf", extra=()):
         self.port = free_port()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = of_broker(folder)
         text = config.read_text()
         check_that("\ndir /data\n" in text, f"{config} keeps its data in the volume")
         check_that(f"\ninclude {SECRETS}/redis.conf\n" in text, f"{config} asks for a password")
@@ -97,6 +105,7 @@ class Nats(Process):
 
     def __init__(self, folder, config=ROOT / "deploy/nats/nats.conf", name="nats", client=None, routes=None):
         self.port, self.monitor = client or free_port(), free_port()
+        folder = of_broker(folder)
         text = config.read_text()
         for setting, value in [("port: 4222", f"port: {self.port}"), ("http_port: 8222", f"http_port: {self.monitor}"),
                                ("store_dir: /data", f"store_dir: {folder / name}")]:
