@@ -195,11 +195,15 @@ impl NatsCluster {
         .await
     }
 
-    /// Makes the leader of a stream step down.
+    /// Makes the leader of a stream step down; again if it does not answer, which a busy machine may not do in time.
     pub async fn step_down(&self, stream: &str) {
-        let leader = self.leader(stream).await;
-        let client = async_nats::connect(self.direct_url(leader)).await.unwrap();
-        client.request(format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"), "".into()).await.unwrap();
+        let subject = format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}");
+        until(&format!("the leader of {stream} steps down"), async || {
+            let leader = self.leader(stream).await;
+            let client = async_nats::connect(self.direct_url(leader)).await.ok()?;
+            client.request(subject.clone(), "".into()).await.ok()
+        })
+        .await;
     }
 
     /// Waits until JetStream answers at every server, and a stream can be placed on all of them.

@@ -63,13 +63,7 @@ impl RedisServer {
 
     /// The same for the log with this prefix.
     pub async fn connect_to(&self, prefix: &str) -> Redis {
-        let redis = Redis::start(RedisOptions::new(self.url(), prefix), true).unwrap();
-        let deadline = Instant::now() + PATIENCE;
-        while let Err(error) = redis.first_connection().await {
-            let may_pass = matches!(error, ConnectError::Retryable(_)) && Instant::now() < deadline;
-            assert!(may_pass, "the server of the tests cannot be used: {error:?}");
-        }
-        redis
+        connected(self.url(), prefix).await
     }
 
     /// The output of `redis-cli`, without the last line end.
@@ -100,4 +94,15 @@ fn launch(port: u16, folder: &Path, settings: &[String]) -> Leash {
     let found = Command::new("redis-server").arg("--version").output();
     found.expect("redis-server (7.0 or newer) must be installed for the tests of the Redis backend");
     Leash::start("redis-server", settings, port, folder, &folder.join("redis.log"))
+}
+
+/// A connection to the Redis, or to the Sentinels, at `url`.
+pub async fn connected(url: String, prefix: &str) -> Redis {
+    let redis = Redis::start(RedisOptions::new(url, prefix), true).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while let Err(error) = redis.first_connection().await {
+        let may_pass = matches!(error, ConnectError::Retryable(_)) && Instant::now() < deadline;
+        assert!(may_pass, "the server of the tests cannot be used: {error:?}");
+    }
+    redis
 }

@@ -107,7 +107,7 @@ impl Follow {
     fn restart_if_refused(&mut self, status: &GrpcStatus) {
         let is_told = match reason(status).as_deref() {
             Some("CURSOR_OF_ANOTHER_LOG") => true,
-            Some("ORDER_NOT_FOUND") => matches!(self.what, Follows::Order(_)),
+            Some("ORDER_NOT_FOUND" | "NOT_YET_THEN") => matches!(self.what, Follows::Order(_)),
             _ => false,
         };
         if is_told {

@@ -24,7 +24,7 @@ use crate::{
     nats_cluster::{NatsCluster, SERVERS},
     nats_server::{NatsServer, current_program, free_port},
     proxy::Proxy,
-    redis_server::{DURABLE, RedisServer},
+    redis_server::{DURABLE, RedisServer, connected},
 };
 
 /// The default prefix of keys in Redis and of streams in NATS.
@@ -202,7 +202,8 @@ impl Servers {
                 Arc::new(RedisMessageBus::new(redis, RedisBusOptions::default()))
             }
             Self::Sentinel(all) => {
-                let redis = all.primary_server().connect_to(PREFIX).await;
+                // It follows the fail-overs that the Sentinels of a busy machine decide by themselves.
+                let redis = connected(all.url(), PREFIX).await;
                 Arc::new(RedisMessageBus::new(redis, RedisBusOptions::default()))
             }
             Self::Nats(_) | Self::Cluster(_) => {

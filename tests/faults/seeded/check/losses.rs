@@ -90,8 +90,10 @@ impl Losses {
             {
                 is_within || freshness.order().is_some_and(|order| self.was_touched(order, call))
             }
-            // A follower of a single order that is gone.
-            (Asked::OrderRepository { ids, .. }, Answer::Wrong { reason, .. }) if reason == "ORDER_NOT_FOUND" => {
+            // A follower of a single order that is gone, or has lost revisions that it had sent.
+            (Asked::OrderRepository { ids, .. }, Answer::Wrong { reason, .. })
+                if matches!(&**reason, "ORDER_NOT_FOUND" | "NOT_YET_THEN") =>
+            {
                 ids.iter().any(|order| self.was_touched(*order, call))
             }
             (Asked::Command { order: Some(order), .. }, Answer::Refused { .. }) => self.is_touched(*order, call),

@@ -304,6 +304,7 @@ fn with_a_loss() -> History {
     history.calls.extend([placed, paid, of_8(read("g5", (120, 125), Some(row(2, Status::Paid))))]);
     history.calls.push(totals((130, 135), [0, 1, 1, 0, 0]));
     history.calls.push(cursor_of_another_log((140, 145)));
+    history.calls.push(of_8(not_yet_then((146, 148))));
     let mut told = history.followed[0].clone();
     told.events.push((8, 1, "x".to_owned()));
     told.told_at = Some(145);
@@ -323,6 +324,11 @@ fn of_8(mut call: Call) -> Call {
 
 fn cursor_of_another_log(times: (u64, u64)) -> Call {
     let answer = Answer::Wrong { reason: "CURSOR_OF_ANOTHER_LOG".to_owned(), message: String::new() };
+    Call { answer, ..read("follower", times, None) }
+}
+
+fn not_yet_then(times: (u64, u64)) -> Call {
+    let answer = Answer::Wrong { reason: "NOT_YET_THEN".to_owned(), message: String::new() };
     Call { answer, ..read("follower", times, None) }
 }
 
@@ -377,6 +383,9 @@ fn errors_that_the_loss_does_not_explain_are_found_within_the_window() {
         let mut call = cursor_of_another_log((150, 155));
         call.answer = Answer::Wrong { reason: "DATA_CORRUPT".to_owned(), message: String::new() };
         history.calls.push(call);
+    });
+    assert_found_together_with_a_loss("an answer that may not be", |history| {
+        history.calls.push(not_yet_then((150, 155)));
     });
 }
 
