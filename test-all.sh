@@ -67,6 +67,18 @@ step_tools() {
     cargo --version && buf --version && grpcurl --version && "${NATS_SERVER_CURRENT:-nats-server-2.15}" --version && curl --version | head -n 1 && python3 --version
 }
 
+# The free space of the disk of a folder, in MiB.
+free_mib() { df -Pm "$1" | awk 'NR == 2 { print $4 }'; }
+
+# Builds that no later step needs are removed when the disk is nearly full: brokers and compilers fail on a full one in many ways.
+make_room() {
+    [ "$(free_mib .)" -lt 10240 ] || return 0
+    case $1 in
+    instructions) rm -rf target/instructions/build ;;
+    fuzz) rm -rf target/fuzz/*/release ;;
+    esac
+}
+
 step_format() { cargo fmt --check; }
 
 # The lock files of the fuzz targets and of the instruction counts follow the service's.
@@ -83,6 +95,7 @@ step_lint() {
 step_deny() {
     command -v cargo-deny >/dev/null ||
         cargo install --quiet --debug --locked --root "$TOOLS_DIR" --target-dir "$TOOLS_DIR/cargo-deny" "cargo-deny@$CARGO_DENY_VERSION" || return 1
+    rm -rf "$TOOLS_DIR/cargo-deny"
     local checks=(bans licenses sources)
     if cargo deny fetch db >/dev/null 2>&1; then
         checks+=(advisories)
@@ -139,11 +152,17 @@ side_by_side() {
     return $status
 }
 
+# A folder for temporary files: in memory if there is room for them.
+folder_in_memory() {
+    if [ -w /dev/shm ] && [ "$(free_mib /dev/shm)" -ge 4096 ]; then echo /dev/shm; else echo "${TMPDIR:-/tmp}"; fi
+}
+
 # Seeded faults under load, one run of each topology, checked call by call. They run without other load on the machine, and keep their files
 # in memory where that is possible: a process that is killed loses nothing of them there either, and the time in which a broker has to recover
 # does not depend on the disk. The long form is tests/faults/seeded.sh, on disk.
 step_seeded() {
-    [ ! -w /dev/shm ] || export TMPDIR=/dev/shm
+    TMPDIR=$(folder_in_memory) || return 1
+    export TMPDIR
     cargo test --locked --no-fail-fast --test faults seeded:: -- --test-threads 2
 }
 
@@ -218,12 +237,11 @@ step_clients() {
 # What runs over the network, once more against nodes that identify their callers: each call has the key of a caller that may do everything, and the
 # scenarios of 15_identities.yaml have their own. The browser and the manifests have their parts with identities in their own steps.
 step_identities() {
-    local binary status=0 memory=${TMPDIR:-/tmp}
+    local binary status=0
     binary=$(realpath "$ORDERSYSTEM") || return 1
     export WITH_IDENTITIES=1
     # On Redis, with its files in memory if possible: on embedded persistence they have run without identities. They mostly wait.
-    [ ! -w /dev/shm ] || memory=/dev/shm
-    TMPDIR=$memory ORDERSYSTEM_BINARY="$binary" CONFORMANCE_IDENTITIES=1 CONFORMANCE_PERSISTENCE=redis clients/test.sh >"$LOGS/identities.clients.log" 2>&1 &
+    TMPDIR=$(folder_in_memory) ORDERSYSTEM_BINARY="$binary" CONFORMANCE_IDENTITIES=1 CONFORMANCE_PERSISTENCE=redis clients/test.sh >"$LOGS/identities.clients.log" 2>&1 &
     local clients=$!
     step_matrix || status=1
     step_listeners || status=1
@@ -289,12 +307,13 @@ run_step() {
     trap - INT TERM
     # Until all of its output is written.
     sleep 0.2
+    make_room "$step"
     [ $status != 124 ] || echo "$step did not end within $STEP_LIMIT s" | tee -a "$LOGS/$step.log"
     [ $status = 0 ] || outcome=FAILED
     (
         # One step at a time.
         flock 9
-        printf '=== %s: %s after %d s\n' "$step" $outcome $((SECONDS - started))
+        printf '=== %s: %s after %d s, %d MiB of the disk free\n' "$step" $outcome $((SECONDS - started)) "$(free_mib .)"
         [ "$LIVE" = 1 ] || cat "$LOGS/$step.log"
     ) 9>"$LOGS/output.lock"
     # In one piece: the other lane waits for this file.
@@ -370,7 +389,7 @@ for step in "${STEPS[@]}"; do
     cat "$LOGS/$step.row"
     grep -q ' passed ' "$LOGS/$step.row" || FAILURES+=("$step")
 done
-printf 'in all %20d s\n' $SECONDS
+printf 'in all %20d s; %d MiB of the disk free\n' $SECONDS "$(free_mib .)"
 for step in "${FAILURES[@]}"; do
     describe_failure "$step"
 done

@@ -26,6 +26,7 @@ version=$(sed -n '/^name = "gungraun-runner"$/{n;s/^version = "\(.*\)"$/\1/p}' b
 runner=$TOOLS_DIR/bin/gungraun-runner
 [ "$("$runner" --version 2>/dev/null)" = "gungraun-runner $version" ] ||
     cargo install --quiet --debug --locked --root "$TOOLS_DIR" --target-dir "$TOOLS_DIR/gungraun-runner" "gungraun-runner@$version" || exit 1
+rm -rf "$TOOLS_DIR/gungraun-runner"
 
 # Without the flags of the caller, which would be those of another profile, and without earlier results to compare with.
 rm -rf "$folder/profiles"

@@ -304,7 +304,10 @@ async fn a_user_without_permission_to_publish_is_refused_and_the_permission_is_n
         }
         let mut server = server;
         server.kill();
-        server.start_again_with(&format!("jetstream {{ store_dir: FOLDER }}\n{}", permissions(&prefix, &[denied])));
+        server.start_again_with(&format!(
+            "jetstream {{ store_dir: FOLDER, max_file_store: 1TB }}\n{}",
+            permissions(&prefix, &[denied])
+        ));
         let nats = Nats::start(as_user(&server, &prefix)).await.unwrap();
         nats.connected().await.unwrap();
         let (bus, store) =
@@ -338,7 +341,7 @@ async fn denying(prefix: &str, denied: &[&str], subscribe: &str) -> NatsServer {
     NatsCheckpointStore::new(nats).verify().await.unwrap();
     server.kill();
     let permissions = permissions(prefix, denied).replace("_INBOX.>", subscribe);
-    server.start_again_with(&format!("jetstream {{ store_dir: FOLDER }}\n{permissions}"));
+    server.start_again_with(&format!("jetstream {{ store_dir: FOLDER, max_file_store: 1TB }}\n{permissions}"));
     server
 }
 

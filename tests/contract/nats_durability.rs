@@ -24,7 +24,7 @@ use crate::{
 fn server(syncs: bool) -> (NatsServer, String) {
     let monitor = format!("127.0.0.1:{}", free_port());
     let sync = if syncs { "sync_interval: always" } else { "" };
-    let settings = format!("http: \"{monitor}\"\njetstream {{ store_dir: FOLDER\n{sync} }}");
+    let settings = format!("http: \"{monitor}\"\njetstream {{ store_dir: FOLDER, max_file_store: 1TB\n{sync} }}");
     (NatsServer::start_program(&current_program(), free_port(), &settings), monitor)
 }
 

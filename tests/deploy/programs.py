@@ -108,7 +108,7 @@ class Nats(Process):
         folder = of_broker(folder)
         text = config.read_text()
         for setting, value in [("port: 4222", f"port: {self.port}"), ("http_port: 8222", f"http_port: {self.monitor}"),
-                               ("store_dir: /data", f"store_dir: {folder / name}")]:
+                               ("store_dir: /data", f"store_dir: {folder / name}, max_file_store: 1TB")]:
             check_that(setting in text, f"{config} has no {setting!r}")
             text = text.replace(setting, value)
         check_that("include ../ordersystem-secrets/nats.conf\n" in text, f"{config} asks for a password")

@@ -195,7 +195,8 @@ class Node(Process):
 def folder_of_brokers():
     """A temporary folder for the files of brokers, in memory where that is possible: what a test proves does not depend on the disk."""
     memory = "/dev/shm"
-    return tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None)
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= 2 << 30
+    return tempfile.TemporaryDirectory(dir=memory if has_room else None)
 
 
 class Redis(Process):
@@ -219,5 +220,10 @@ class Nats(Process):
     def __init__(self, folder, port=None):
         self.port = port or free_port()
         program = tool(os.environ.get("NATS_SERVER", "nats-server"))
-        super().__init__([program, "-js", "-a", "127.0.0.1", "-p", self.port, "-sd", folder])
+        os.makedirs(folder, exist_ok=True)
+        config = os.path.join(folder, "nats.conf")
+        with open(config, "w", encoding="utf-8") as file:
+            # Without a limit of its own it would refuse streams on a disk that is nearly full.
+            file.write(f'jetstream {{ store_dir: "{folder}", max_file_store: 1TB }}\n')
+        super().__init__([program, "-c", config, "-a", "127.0.0.1", "-p", self.port])
         self.until_listening(self.port)

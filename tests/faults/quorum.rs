@@ -200,7 +200,7 @@ async fn permanent_errors_of_nats_are_refused_at_the_start() {
     let of_plain = ["--transport", "nats", "--nats", &plain.url()].map(str::to_owned);
     let said = refused(&of_plain).await;
     assert!(said.contains("start it with -js"), "{said}");
-    let accounts = "jetstream { store_dir: FOLDER }\naccounts { A { users: [{user: a, password: a}] }, \
+    let accounts = "jetstream { store_dir: FOLDER, max_file_store: 1TB }\naccounts { A { users: [{user: a, password: a}] }, \
                     J { jetstream: enabled, users: [{user: j, password: j}] } }";
     let other = NatsServer::start_with(accounts);
     let url = format!("nats://a:a@127.0.0.1:{}", other.port);
