@@ -267,7 +267,7 @@ mod tests {
         assert!(!usable);
         assert_eq!(reports, [("no answer".to_owned(), PATIENCE)]);
         let (usable, reports) = outcome(PATIENCE, Duration::from_secs(3)).await;
-        assert!(usable, "it goes on trying");
+        assert!(usable, "it keeps trying");
         assert_eq!(reports.len(), 1);
     }
 

@@ -10,10 +10,10 @@ mod catch_up;
 mod feed;
 mod losses;
 mod order_rows;
-mod pace;
 mod progress;
 mod rebuild;
 mod stall;
+mod write_timer;
 
 use std::{
     fmt,
@@ -36,8 +36,8 @@ pub use rebuild::{Phase, RebuildState, Rebuilds};
 use self::{
     catch_up::Meter,
     feed::{Feed, Sink},
-    pace::{Held, Pace, Waiters},
     stall::{Stall, Stalls},
+    write_timer::{Unwritten, Waiters, WriteTimer},
 };
 use crate::{
     ports::{
@@ -213,13 +213,13 @@ impl OrderProjection {
         let start = self.point(checkpoint).await?;
         let mut follower = LogFollower::new(Arc::clone(store), start);
         self.at(start.position);
-        let (mut pace, mut held) = (Pace::new(&progress.waiters), Held::default());
+        let (mut timer, mut unwritten) = (WriteTimer::new(&progress.waiters), Unwritten::default());
         loop {
             let batch = match follower.poll_batch(BATCH_EVENTS).await {
                 // The rows are dropped before the log is followed again.
                 Err(StoreError::LogReplaced(what)) => return Err(self.lost(what).into()),
                 Err(error) => {
-                    self.apply(&mut held).await?;
+                    self.apply(&mut unwritten).await?;
                     return Err(error.into());
                 }
                 Ok(batch) => batch,
@@ -229,36 +229,36 @@ impl OrderProjection {
             }
             if let Some(last) = batch.last() {
                 match batch.iter().map(row_change).collect::<Result<Vec<_>, _>>() {
-                    Ok(changes) => held.add(changes, LogCheckpoint::after(log, last)),
+                    Ok(changes) => unwritten.add(changes, LogCheckpoint::after(log, last)),
                     Err(error) => {
-                        self.apply(&mut held).await?;
+                        self.apply(&mut unwritten).await?;
                         return Err(error.into());
                     }
                 }
             }
-            let events = held.changes.len();
-            if (1..BATCH_EVENTS).contains(&events) && pace.holds() {
+            let events = unwritten.changes.len();
+            if (1..BATCH_EVENTS).contains(&events) && timer.holds_back() {
                 tokio::select! {
-                    () = pace.end() => {}
+                    () = timer.end() => {}
                     () = follower.wait() => {}
                 }
                 continue;
             }
-            self.apply(&mut held).await?;
+            self.apply(&mut unwritten).await?;
             self.found_on(follower.found_on());
             // Under constant load the follower never finds the end of the log.
             self.works();
             if events > 0 {
-                pace.applied(events);
+                timer.written(events);
             } else {
                 follower.wait().await;
             }
         }
     }
 
-    /// Applies what is held, if anything is.
-    async fn apply(&self, held: &mut Held) -> Result<(), Stall> {
-        let Held { changes, checkpoint: Some(checkpoint) } = std::mem::take(held) else { return Ok(()) };
+    /// Writes the changes that are not in the read model yet.
+    async fn apply(&self, unwritten: &mut Unwritten) -> Result<(), Stall> {
+        let Unwritten { changes, checkpoint: Some(checkpoint) } = std::mem::take(unwritten) else { return Ok(()) };
         let _turn = self.parts.feeding.lock().await;
         self.parts.read_model.apply(changes, checkpoint).await?;
         self.at(checkpoint.position);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::{catch_up::CatchUp, pace::Waiters};
+use super::{catch_up::CatchUp, write_timer::Waiters};
 use crate::{
     ports::event_store::Position,
     telemetry::outage::{Line, Outage},

@@ -10,7 +10,7 @@ use tokio::{
 use crate::ports::read_model::{LogCheckpoint, RowChange};
 
 /// How long events of a busy log wait for others. A batch is a transaction, which costs as much as the rows of some dozens of events.
-const PACE: Duration = Duration::from_millis(10);
+const WRITE_INTERVAL: Duration = Duration::from_millis(10);
 /// A log is busy if a batch has this many events.
 const BUSY_EVENTS: usize = 32;
 
@@ -24,20 +24,20 @@ pub(super) struct Waiting<'a>(&'a Waiters);
 
 /// The time of the next batch.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct WriteTimer {
     next: Instant,
     waiters: watch::Receiver<usize>,
 }
 
 /// Changes that are not in the read model yet.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Unwritten {
     pub(super) changes: Vec<RowChange>,
     /// After the last of them.
     pub(super) checkpoint: Option<LogCheckpoint>,
 }
 
-impl Held {
+impl Unwritten {
     pub(super) fn add(&mut self, changes: Vec<RowChange>, checkpoint: LogCheckpoint) {
         if self.changes.is_empty() {
             self.changes = changes;
@@ -65,13 +65,13 @@ impl Drop for Waiting<'_> {
     }
 }
 
-impl Pace {
+impl WriteTimer {
     pub(super) fn new(waiters: &Waiters) -> Self {
         Self { next: Instant::now(), waiters: waiters.0.subscribe() }
     }
 
     /// Whether events still wait for others.
-    pub(super) fn holds(&self) -> bool {
+    pub(super) fn holds_back(&self) -> bool {
         *self.waiters.borrow() == 0 && Instant::now() < self.next
     }
 
@@ -84,8 +84,8 @@ impl Pace {
     }
 
     /// Called after a batch of so many events.
-    pub(super) fn applied(&mut self, events: usize) {
-        let pause = if events < BUSY_EVENTS { Duration::ZERO } else { PACE };
+    pub(super) fn written(&mut self, events: usize) {
+        let pause = if events < BUSY_EVENTS { Duration::ZERO } else { WRITE_INTERVAL };
         self.next = Instant::now() + pause;
     }
 }
