@@ -272,7 +272,7 @@ failed_rust_tests() {
 reasons() {
     # shellcheck disable=SC2016  # the variables are awk's
     grep -v '^[[:space:]]*$' "$1" | awk '
-        /panicked at|FAILED|^not ok|AssertionError|Traceback|^error|^E  |✖|failed:|: no$/ { left = 7 }
+        /panicked at|FAILED|^not ok|AssertionError|Traceback|^error|^E  |✖|failed:/ { left = 7 }
         left > 0 && !/^ +[0-9]+: |^ +at [^ ]+:[0-9]+:[0-9]+$|stack backtrace:/ { print; left-- }
     ' | tail -n 60 | cut -c 1-400
 }

@@ -195,7 +195,7 @@ class Node(Process):
 def folder_of_brokers():
     """A temporary folder for the files of brokers, in memory where that is possible: what a test proves does not depend on the disk."""
     memory = "/dev/shm"
-    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= 2 << 30
+    has_room = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= 4 << 30
     return tempfile.TemporaryDirectory(dir=memory if has_room else None)
 
 
