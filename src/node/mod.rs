@@ -212,7 +212,8 @@ impl App {
         let (reporter, _) = tonic_health::server::health_reporter();
         let options = stack_options(config, authenticator.clone(), traces.clone());
         let stack = metrics::with_local_recorder(&recorder, || Stack::open(&api, reporter.clone(), &options))?;
-        let grpc_health = GrpcHealthReporter::new(reporter).await;
+        let grpc_health = Arc::new(GrpcHealthReporter::new(reporter).await);
+        api.health.tell(Arc::clone(&grpc_health) as _);
         let scheme = if tls.is_some() { "https" } else { "http" };
         let mut work = Work::default();
         if let Some(exporting) = exporting {

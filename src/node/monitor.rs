@@ -10,7 +10,7 @@ use crate::{
     node::durability::{DurabilityRequirement, NotDurable},
     ports::{
         event_store::Durability,
-        health::{Health, HealthReport},
+        health::{Health, HealthReport, ReadinessListener as _},
     },
     processors::handlers::{SubscriptionState, SubscriptionStatus},
     server::{ApiState, grpc::health::GrpcHealthReporter},
@@ -26,7 +26,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Monitor {
     health: Arc<Health>,
-    grpc_health: GrpcHealthReporter,
+    grpc_health: Arc<GrpcHealthReporter>,
     api: ApiState,
     ready: Gauge,
     log_position: Gauge,
@@ -58,7 +58,7 @@ impl Monitor {
     #[must_use]
     pub fn new(
         api: &ApiState,
-        grpc_health: GrpcHealthReporter,
+        grpc_health: Arc<GrpcHealthReporter>,
         found: Durability,
         requirement: Option<DurabilityRequirement>,
     ) -> Self {
@@ -163,7 +163,6 @@ impl Monitor {
         self.health.monitor_beat();
         let report = self.health.report().await;
         let is_ready = report.is_ready();
-        self.grpc_health.set_ready(is_ready).await;
         self.ready.set(if is_ready { 1.0 } else { 0.0 });
         // A store that hangs or panics must not end the monitoring.
         let head = AssertUnwindSafe(self.api.store.head()).catch_unwind();
@@ -185,7 +184,7 @@ impl Monitor {
     }
 
     /// Publishes the shutdown, without any check: a check may take as long as a broker blocks it.
-    pub(super) async fn draining(&mut self) {
+    pub(super) async fn draining(&self) {
         self.grpc_health.set_ready(false).await;
         self.ready.set(0.0);
     }
@@ -195,7 +194,7 @@ impl Monitor {
         matches!(self.was_ready, Some(true))
     }
 
-    pub(super) async fn close(&mut self) {
+    pub(super) async fn close(&self) {
         self.grpc_health.close().await;
     }
 }

@@ -1,6 +1,11 @@
 //! Node health: every component has a check that can fail, run by a monitor and on demand.
 
-use std::{fmt, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    panic::AssertUnwindSafe,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
@@ -174,11 +179,19 @@ fn first_cause(error: &str) -> &str {
     cause.split_once(BREAKER_IS_OPEN).map_or(cause, |(first, _)| first)
 }
 
+/// States the readiness that the last report found, where it is not checked on demand.
+#[async_trait]
+pub trait ReadinessListener: fmt::Debug + Send + Sync {
+    /// States whether the node is ready.
+    async fn set_ready(&self, is_ready: bool);
+}
+
 /// Checks every component of the node.
 #[derive(Debug)]
 pub struct Health {
     checks: Vec<Arc<dyn HealthCheck>>,
     draining: tokio_util::sync::CancellationToken,
+    listener: OnceLock<Arc<dyn ReadinessListener>>,
     monitor: Heartbeat,
     recovery: Heartbeat,
 }
@@ -208,13 +221,26 @@ impl Health {
     /// Runs `checks`; not ready once `draining` is cancelled.
     #[must_use]
     pub fn new(checks: Vec<Arc<dyn HealthCheck>>, draining: tokio_util::sync::CancellationToken) -> Self {
-        Self { checks, draining, monitor: Heartbeat::new(), recovery: Heartbeat::new() }
+        Self { checks, draining, listener: OnceLock::new(), monitor: Heartbeat::new(), recovery: Heartbeat::new() }
     }
 
-    /// Checks every component now, all concurrently.
+    /// Tells `listener` what every report finds. There is one listener: a second one is ignored.
+    pub fn tell(&self, listener: Arc<dyn ReadinessListener>) {
+        let _ = self.listener.set(listener);
+    }
+
+    /// Checks every component now, all concurrently. The listener knows the result first, so that no two answers contradict each other.
     pub async fn report(&self) -> HealthReport {
         let components = futures_util::future::join_all(self.checks.iter().map(run_check)).await;
-        HealthReport { components, is_draining: self.draining.is_cancelled() }
+        let report = HealthReport { components, is_draining: self.draining.is_cancelled() };
+        if let Some(listener) = self.listener.get() {
+            let is_ready = report.is_ready();
+            listener.set_ready(is_ready).await;
+            if is_ready && self.draining.is_cancelled() {
+                listener.set_ready(false).await;
+            }
+        }
+        report
     }
 
     /// Every component's check.

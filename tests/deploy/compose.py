@@ -167,7 +167,7 @@ def every_node_runs(compose, redis, nats, folder):
             node.until_ready()
             info = node.info()
             check_that((info["persistence"], info["transport"], info["durability"]) == EXPECTED_BACKENDS[name], f"{name} states {info}")
-            check_that(node.health_command() == 0, f"{name}: the health check of its container")
+            node.passes_health_command()
             check_that("ordersystem_ready" in get(f"http://127.0.0.1:{node.admin_port}/metrics"), f"{name}: metrics at the port for operators")
             node.create_order()
         names = ["node1", "node2", "node3"]

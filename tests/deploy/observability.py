@@ -82,7 +82,7 @@ def queried_metrics():
 def make_ready_and_call(node):
     """A node that is ready, and has been called over both APIs: durations exist from the first call on."""
     node.until_ready()
-    check_that(node.health_command() == 0, "the container's own health check, over gRPC")
+    node.passes_health_command()
 
 
 def metrics_exist(folder):

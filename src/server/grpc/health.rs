@@ -2,10 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{ports::health::Health, proto::DESCRIPTORS};
+use crate::{
+    ports::health::{Health, ReadinessListener},
+    proto::DESCRIPTORS,
+};
 
 /// The interval of liveness checks.
 const LIVENESS_INTERVAL: Duration = Duration::from_secs(5);
@@ -25,33 +30,21 @@ fn service_names() -> impl Iterator<Item = String> {
 const LIVENESS: &str = "liveness";
 
 /// Reports the health of the node to the health service.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct GrpcHealthReporter {
     reporter: HealthReporter,
     ready_names: Vec<String>,
     /// The last reported readiness: reporting it again would wake every Watch for nothing.
-    reported: Option<bool>,
+    reported: Mutex<Option<bool>>,
 }
 
 impl GrpcHealthReporter {
     /// Reports through `reporter`; NOT_SERVING until changed.
     pub async fn new(reporter: HealthReporter) -> Self {
-        let mut health_reporter = Self { reporter, ready_names: service_names().collect(), reported: None };
+        let health_reporter = Self { reporter, ready_names: service_names().collect(), reported: Mutex::new(None) };
         health_reporter.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
         health_reporter.set_ready(false).await;
         health_reporter
-    }
-
-    /// Sets the status of everything but `liveness`.
-    pub async fn set_ready(&mut self, is_ready: bool) {
-        if self.reported == Some(is_ready) {
-            return;
-        }
-        for name in &self.ready_names {
-            self.reporter.set_service_status(name, status(is_ready)).await;
-        }
-        // Recorded last: if this future is dropped halfway, everything is reported again.
-        self.reported = Some(is_ready);
     }
 
     /// Updates `liveness` until `stop`. Runs outside the monitor because it reports the monitor's own liveness.
@@ -74,11 +67,28 @@ impl GrpcHealthReporter {
     }
 
     /// Ends every Watch, so that a connection with nothing else does not delay the end of the process.
-    pub async fn close(&mut self) {
+    pub async fn close(&self) {
+        let mut reporter = self.reporter.clone();
         for name in &self.ready_names {
-            self.reporter.clear_service_status(name).await;
+            reporter.clear_service_status(name).await;
         }
-        self.reporter.clear_service_status(LIVENESS).await;
+        reporter.clear_service_status(LIVENESS).await;
+    }
+}
+
+#[async_trait]
+impl ReadinessListener for GrpcHealthReporter {
+    /// Sets the status of everything but `liveness`.
+    async fn set_ready(&self, is_ready: bool) {
+        let mut reported = self.reported.lock().await;
+        if *reported == Some(is_ready) {
+            return;
+        }
+        for name in &self.ready_names {
+            self.reporter.set_service_status(name, status(is_ready)).await;
+        }
+        // Recorded last: if this future is dropped halfway, everything is reported again.
+        *reported = Some(is_ready);
     }
 }
 
@@ -89,15 +99,65 @@ const fn status(is_good: bool) -> ServingStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ports::health::{CheckResult, HealthCheck};
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tonic_health::{
         pb::{HealthCheckRequest, health_server::Health as _},
         server::HealthService,
     };
 
-    async fn liveness(reporter: &HealthReporter) -> i32 {
-        let request = HealthCheckRequest { service: LIVENESS.to_owned() };
+    const SERVING: i32 = 1;
+    const NOT_SERVING: i32 = 2;
+
+    async fn answer(reporter: &HealthReporter, service: &str) -> i32 {
+        let request = HealthCheckRequest { service: service.to_owned() };
         let service = HealthService::from_health_reporter(reporter.clone());
         service.check(tonic::Request::new(request)).await.unwrap().into_inner().status
+    }
+
+    async fn liveness(reporter: &HealthReporter) -> i32 {
+        answer(reporter, LIVENESS).await
+    }
+
+    /// A component that is said to work or not.
+    #[derive(Debug, Default)]
+    struct Component(AtomicBool);
+
+    #[async_trait]
+    impl HealthCheck for Component {
+        fn name(&self) -> &'static str {
+            "component"
+        }
+
+        fn required_for_readiness(&self) -> bool {
+            true
+        }
+
+        async fn check(&self) -> CheckResult {
+            match self.0.load(Ordering::Relaxed) {
+                true => CheckResult::healthy("works"),
+                false => CheckResult::unhealthy("does not work"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_reads_a_report_gets_the_same_answer_over_grpc_and_a_node_that_drains_stays_not_ready() {
+        let (reporter, _) = tonic_health::server::health_reporter();
+        let grpc_health = Arc::new(GrpcHealthReporter::new(reporter.clone()).await);
+        let (component, draining) = (Arc::new(Component::default()), CancellationToken::new());
+        let health = Health::new(vec![Arc::clone(&component) as _], draining.clone());
+        health.tell(Arc::clone(&grpc_health) as _);
+        for works in [true, false, true] {
+            component.0.store(works, Ordering::Relaxed);
+            assert_eq!(health.report().await.is_ready(), works);
+            for service in ["", "readiness", "catga.orders.v1.OrderCommandService"] {
+                assert_eq!(answer(&reporter, service).await, if works { SERVING } else { NOT_SERVING }, "{service:?}");
+            }
+        }
+        draining.cancel();
+        assert!(!health.report().await.is_ready());
+        assert_eq!(answer(&reporter, "").await, NOT_SERVING);
     }
 
     #[tokio::test(start_paused = true)]
@@ -106,14 +166,13 @@ mod tests {
         let grpc_health = GrpcHealthReporter::new(reporter.clone()).await;
         let health = Arc::new(Health::new(Vec::new(), CancellationToken::new()));
         tokio::spawn(grpc_health.watch_liveness(Arc::clone(&health), CancellationToken::new()));
-        let (serving, not_serving) = (1, 2);
         tokio::time::sleep(Duration::from_secs(20)).await;
-        assert_eq!(liveness(&reporter).await, serving);
+        assert_eq!(liveness(&reporter).await, SERVING);
         tokio::time::sleep(Duration::from_secs(20)).await;
-        assert_eq!(liveness(&reporter).await, not_serving);
+        assert_eq!(liveness(&reporter).await, NOT_SERVING);
         health.monitor_beat();
         health.recovery_beat();
         tokio::time::sleep(Duration::from_secs(6)).await;
-        assert_eq!(liveness(&reporter).await, serving);
+        assert_eq!(liveness(&reporter).await, SERVING);
     }
 }
