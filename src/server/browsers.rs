@@ -3,7 +3,7 @@
 //!
 //! Sources: the Fetch standard for `Origin`, Fetch Metadata Request Headers (W3C) for `Sec-Fetch-Site`, RFC 9110 section 7.2 for `Host`.
 
-use std::net::IpAddr;
+use std::{borrow::Cow, net::IpAddr};
 
 use axum::body::Body;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Version, header, uri::Authority};
@@ -45,9 +45,21 @@ impl Hosts {
 
     fn has(&self, authority: &Authority) -> bool {
         let Self::Named(names) = self else { return true };
+        // Nearly every request names its host like this, which is found without parsing the authority.
+        if names.iter().any(|name| is_name_and_port(authority.as_str(), name)) {
+            return true;
+        }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').trim_end_matches('.');
         names.iter().any(|name| name.eq_ignore_ascii_case(host))
     }
+}
+
+/// Whether `authority` is `name`, or `name` and a port. Never for an IPv6 address, which has brackets there.
+fn is_name_and_port(authority: &str, name: &str) -> bool {
+    let (authority, name) = (authority.as_bytes(), name.as_bytes());
+    let Some((host, rest)) = authority.split_at_checked(name.len()) else { return false };
+    let is_port = |rest: &[u8]| matches!(rest, [b':', port @ ..] if port.iter().all(u8::is_ascii_digit));
+    host.eq_ignore_ascii_case(name) && (rest.is_empty() || is_port(rest))
 }
 
 /// Refuses requests that a page of another site has made a browser send.
@@ -81,7 +93,7 @@ impl BrowserGate {
             // They change nothing, whatever their content type, and browsers hide the response from pages of other origins.
             return Ok(());
         }
-        self.check_origin(request.headers(), authority.as_ref())
+        self.check_origin(request.headers(), authority.as_deref())
     }
 
     fn check_origin(&self, headers: &HeaderMap, host: Option<&Authority>) -> Result<(), ApiError> {
@@ -107,20 +119,20 @@ fn cross_site() -> ApiError {
 }
 
 /// The target host of the request, from its URI or its `Host`. Every HTTP/1.1 request has exactly one (RFC 9112 section 3.2).
-fn authority<B>(request: &Request<B>) -> Result<Option<Authority>, ApiError> {
+fn authority<B>(request: &Request<B>) -> Result<Option<Cow<'_, Authority>>, ApiError> {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(bad_host("must be given once"));
     }
     if let Some(authority) = request.uri().authority() {
-        return Ok(Some(authority.clone()));
+        return Ok(Some(Cow::Borrowed(authority)));
     }
     match host {
         Some(host) => {
             let parsed =
                 Authority::try_from(host.as_bytes()).ok().filter(|authority| !authority.as_str().contains('@'));
-            parsed.map(Some).ok_or_else(|| bad_host("is not a host, optionally with a port"))
+            parsed.map(|host| Some(Cow::Owned(host))).ok_or_else(|| bad_host("is not a host, optionally with a port"))
         }
         None if request.version() == Version::HTTP_11 => Err(bad_host("is required")),
         None => Ok(None),
@@ -195,6 +207,19 @@ mod tests {
         let named = gate(&["Orders.example"], "0.0.0.0", &[]);
         assert_eq!(outcome(&named, "GET", &[("host", "orders.example:443")]), None);
         assert_eq!(outcome(&named, "GET", &[("host", "localhost")]), Some(Reason::HostNotAllowed));
+    }
+
+    #[test]
+    fn what_precedes_the_host_of_an_authority_is_not_its_host() {
+        let hosts = Hosts::of(&[], "127.0.0.1".parse().unwrap());
+        for authority in
+            ["localhost:5000@rebound.example", "localhost:@rebound.example", "localhost@rebound.example:5000"]
+        {
+            assert!(!hosts.has(&authority.parse().unwrap()), "{authority}");
+        }
+        for authority in ["localhost", "LocalHost:5000", "user@localhost:5000", "[::1]", "[::1]:5000"] {
+            assert!(hosts.has(&authority.parse().unwrap()), "{authority}");
+        }
     }
 
     #[test]
