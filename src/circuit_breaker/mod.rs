@@ -217,8 +217,13 @@ impl CircuitBreaker {
     /// Why it is open, and when it lets a call pass again; `None` if it is not open.
     #[must_use]
     pub fn open_because(&self) -> Option<String> {
-        let retry_after = self.view().retry_after?;
-        Some(format!("{}{}", self.last_failure.lock(), next_try(retry_after)))
+        self.view().retry_after.map(|retry_after| self.failed_until(retry_after))
+    }
+
+    /// The last failure, and when an open breaker lets a call pass again: `retry_after` of its [`BreakerView`].
+    #[must_use]
+    pub fn failed_until(&self, retry_after: Duration) -> String {
+        format!("{}{}", self.last_failure.lock(), next_try(retry_after))
     }
 
     /// Half-opens an open breaker early: the backend is known to work again.

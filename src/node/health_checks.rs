@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::{
-    circuit_breaker::{BreakerState, CircuitBreaker},
+    circuit_breaker::{BreakerState, BreakerView, CircuitBreaker},
     cluster::MembershipStatus,
     id_generator::{IdError, IdGenerator, Reservation},
     node::recovery::Supervised,
@@ -299,12 +299,14 @@ impl HealthCheck for BreakerCheck {
     }
 
     async fn check(&self) -> CheckResult {
-        let one = |breaker: &Arc<CircuitBreaker>| match breaker.open_because() {
-            Some(why) => format!("{}: open ({why})", breaker.name()),
-            None => format!("{}: {}", breaker.name(), breaker.state().name()),
+        // Each is looked at once: its state may change at any time, and the condition must fit the detail.
+        let views: Vec<_> = self.0.iter().map(|breaker| (breaker, breaker.view())).collect();
+        let one = |(breaker, view): &(&Arc<CircuitBreaker>, BreakerView)| match view.retry_after {
+            Some(retry_after) => format!("{}: open ({})", breaker.name(), breaker.failed_until(retry_after)),
+            None => format!("{}: {}", breaker.name(), view.state.name()),
         };
-        let detail = self.0.iter().map(one).collect::<Vec<_>>().join(", ");
-        match self.0.iter().all(|breaker| breaker.state() == BreakerState::Closed) {
+        let detail = views.iter().map(one).collect::<Vec<_>>().join(", ");
+        match views.iter().all(|(_, view)| view.state == BreakerState::Closed) {
             true => CheckResult::healthy(detail),
             false => CheckResult::degraded(detail),
         }
