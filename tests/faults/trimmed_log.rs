@@ -58,6 +58,8 @@ async fn the_cut_is_damage(server: &RedisServer, cut: &[&str], missing: &str) {
     place(&node, "after", 1).await;
     let mut later = until("a reader of what follows is served", async || events(&node, &late).await).await;
     read(&mut later, 1).await;
+    // The monitor counts what was found, once in a second.
+    until("the loss is counted", async || node.metric(LOSSES).await > 0.0).await;
     assert_eq!(node.metric(LOSSES).await, 1.0);
     node.stop().await;
 }
@@ -122,6 +124,7 @@ async fn a_log_that_has_its_entries_again_is_logged_and_served() {
     node.until_ready().await;
     assert_eq!(lines(&node, LACKS_ENTRIES), 1);
     assert_eq!(lines(&node, "the log in Redis has all its entries again"), 1);
+    until("the loss is counted", async || node.metric(LOSSES).await > 0.0).await;
     assert_eq!(node.metric(LOSSES).await, 1.0);
     node.stop().await;
 }
