@@ -17,7 +17,7 @@ pub const REPLICAS: usize = 3;
 /// The first version on which the service uses replicas safely is newer than Debian's.
 const CURRENT_NATS: &str = "nats-server-2.15";
 /// How long a broker may take to start.
-const STARTS_WITHIN: Duration = Duration::from_secs(10);
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A store whose acknowledged writes are synced, with the processes of its broker.
 #[derive(Debug)]
@@ -120,7 +120,9 @@ impl Store {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(places_a_stream(&url, replicas))
         });
-        assert!(placed.join().expect("no panic"), "the cluster has no leader after {STARTS_WITHIN:?}");
+        if let Err(why) = placed.join().expect("no panic") {
+            panic!("the cluster places no stream within {STARTS_WITHIN:?}: {why}");
+        }
     }
 }
 
@@ -191,22 +193,34 @@ fn wait_for(address: SocketAddr) {
     panic!("no broker at {address} after {STARTS_WITHIN:?}");
 }
 
-async fn places_a_stream(url: &str, replicas: usize) -> bool {
+/// Creates and deletes a stream with `replicas`.
+///
+/// # Errors
+/// The last failure, after [`STARTS_WITHIN`].
+async fn places_a_stream(url: &str, replicas: usize) -> Result<(), String> {
     let began = Instant::now();
-    while began.elapsed() < STARTS_WITHIN {
-        let servers: Vec<&str> = url.split(',').collect();
-        if let Ok(client) = async_nats::connect(servers).await {
-            let context = async_nats::jetstream::new(client);
-            let stream = async_nats::jetstream::stream::Config {
-                name: "PLACED".to_owned(),
-                num_replicas: replicas,
-                ..Default::default()
-            };
-            if context.create_stream(stream).await.is_ok() {
-                return context.delete_stream("PLACED").await.is_ok();
-            }
+    loop {
+        let Err(why) = place_a_stream(url, replicas).await else { return Ok(()) };
+        if began.elapsed() >= STARTS_WITHIN {
+            return Err(why);
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    false
+}
+
+async fn place_a_stream(url: &str, replicas: usize) -> Result<(), String> {
+    let servers: Vec<&str> = url.split(',').collect();
+    // Without a leader a request gets no answer.
+    let options = async_nats::ConnectOptions::new().request_timeout(Some(Duration::from_secs(1)));
+    let client = options.connect(servers).await.map_err(|error| error.to_string())?;
+    let mut context = async_nats::jetstream::new(client);
+    context.set_timeout(Duration::from_secs(1));
+    let stream = async_nats::jetstream::stream::Config {
+        name: "PLACED".to_owned(),
+        num_replicas: replicas,
+        ..Default::default()
+    };
+    context.get_or_create_stream(stream).await.map_err(|error| error.to_string())?;
+    context.delete_stream("PLACED").await.map_err(|error| error.to_string())?;
+    Ok(())
 }
