@@ -17,7 +17,8 @@ use crate::{
     ports::{
         event_store::{
             AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, LogPoint,
-            Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey, confirmed,
+            Position, ReadBound, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+            confirmed,
         },
         server_name::{ServerName, named},
     },
@@ -283,9 +284,9 @@ impl EventStore for GuardedStore {
         traces::within(self.span("read_log", None), work, end_of_read).await
     }
 
-    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
+    async fn read_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
         let operation = self.begin(|meters| &meters.read_log);
-        self.read_counted(operation, || self.inner.read_after(point, max_events)).await
+        self.read_counted(operation, || self.inner.read_after(point, bound)).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

@@ -20,7 +20,7 @@ use crate::ports::{
     backoff::Backoff,
     event_store::{
         AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, LogPoint,
-        Position, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        Position, ReadBound, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
     server_name::ServerName,
 };
@@ -157,8 +157,8 @@ impl EventStore for PatientStore {
         self.patience.ask(|| self.inner.read_log(from, direction, max_events)).await
     }
 
-    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.patience.ask(|| self.inner.read_after(point, max_events)).await
+    async fn read_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
+        self.patience.ask(|| self.inner.read_after(point, bound)).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

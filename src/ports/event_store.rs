@@ -40,6 +40,40 @@ pub const MAX_READ_EVENTS: usize = 4_096;
 /// A read stops after the event that brings it to this many payload bytes.
 pub const MAX_READ_BYTES: usize = 8 * 1024 * 1024;
 
+/// Where a read stops: at the last event that it may return, or after the event that brings it to its last byte. It returns at least one event if one
+/// exists (and `max_events` is not 0).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadBound {
+    /// The events, at most [`MAX_READ_EVENTS`].
+    pub max_events: usize,
+    /// The payload bytes, at most [`MAX_READ_BYTES`].
+    pub max_bytes: usize,
+}
+
+impl ReadBound {
+    /// A bound below what any read returns.
+    #[must_use]
+    pub fn new(max_events: usize, max_bytes: usize) -> Self {
+        Self { max_events: max_events.min(MAX_READ_EVENTS), max_bytes: max_bytes.min(MAX_READ_BYTES) }
+    }
+
+    /// A bound in events; in bytes that of any read.
+    #[must_use]
+    pub fn events(max_events: usize) -> Self {
+        Self::new(max_events, MAX_READ_BYTES)
+    }
+
+    /// Truncates `events` after the one that brings them to the last byte.
+    pub fn cut(self, events: &mut Vec<StoredEvent>) {
+        let mut bytes = 0;
+        let end = events.iter().position(|event| {
+            bytes += event.payload.len();
+            bytes >= self.max_bytes
+        });
+        events.truncate(end.map_or(events.len(), |end| end + 1));
+    }
+}
+
 /// The name of a stream: the number of an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
@@ -152,13 +186,15 @@ pub trait EventStore: fmt::Debug + Send + Sync + 'static {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError>;
 
-    /// Up to `max_events` events of the whole log after `point`, which was read on this connection; the same events as a forward
-    /// [`EventStore::read_log`]. A store whose log may be restored while the connection stays open verifies that the event at `point` still exists.
+    /// The events of the whole log after `point`, which was read on this connection, up to `bound`; otherwise as a forward [`EventStore::read_log`]. A
+    /// store whose log may be restored while the connection stays open verifies that the event at `point` still exists.
     ///
     /// # Errors
     /// [`StoreError`]; if the event is missing the node reconnects, so that the reader verifies its point.
-    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.read_log(point.position, Direction::Forward, max_events).await
+    async fn read_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut events = self.read_log(point.position, Direction::Forward, bound.max_events).await?;
+        bound.cut(&mut events);
+        Ok(events)
     }
 
     /// The commits that begin after `from`, each whole and with its request key, oldest first: about `max_events` events. The first commit is

@@ -18,7 +18,7 @@ use super::{
     schema,
 };
 use crate::{
-    ports::event_store::{Direction, LogId, MAX_READ_EVENTS, Position},
+    ports::event_store::{Direction, LogId, MAX_READ_EVENTS, Position, ReadBound},
     private_files,
 };
 
@@ -104,7 +104,7 @@ fn check(copy: &Connection) -> Result<Position, OpenError> {
     let head = rows::head(copy)?;
     let mut position = Position(0);
     while position < head {
-        let events = rows::read_log(copy, position, Direction::Forward, MAX_READ_EVENTS, head);
+        let events = rows::read_log(copy, position, Direction::Forward, ReadBound::events(MAX_READ_EVENTS), head);
         let events = events.map_err(OpenError::new)?;
         position = events.last().map_or(head, |last| last.position);
     }

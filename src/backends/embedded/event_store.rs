@@ -19,8 +19,8 @@ use super::{
 use crate::ports::{
     deadline,
     event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, Position,
-        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, LogLoss, LogPoint,
+        Position, ReadBound, RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -33,6 +33,21 @@ impl EmbeddedEventStore {
     #[must_use]
     pub const fn new(database: Arc<Database>) -> Self {
         Self(database)
+    }
+
+    async fn read_within(
+        &self,
+        from: Position,
+        direction: Direction,
+        bound: ReadBound,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        let tail = self.0.tail()?;
+        if let Some(events) = tail.read(from, direction, bound) {
+            return Ok(events);
+        }
+        // Read before the query: the file holds at least this much.
+        let head = tail.head();
+        self.0.read(move |connection| rows::read_log(connection, from, direction, bound, head)).await
     }
 }
 
@@ -91,13 +106,11 @@ impl EventStore for EmbeddedEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let tail = self.0.tail()?;
-        if let Some(events) = tail.read(from, direction, max_events) {
-            return Ok(events);
-        }
-        // Read before the query: the file holds at least this much.
-        let head = tail.head();
-        self.0.read(move |connection| rows::read_log(connection, from, direction, max_events, head)).await
+        self.read_within(from, direction, ReadBound::events(max_events)).await
+    }
+
+    async fn read_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read_within(point.position, Direction::Forward, bound).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

@@ -59,8 +59,8 @@ use super::{
     permissions::FORBIDDEN_FOR,
 };
 use crate::ports::event_store::{
-    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, Position, RecordedCommit,
-    RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+    AppendError, Appended, Commit, Direction, Durability, EventStore, LogId, LogLoss, LogPoint, Position, ReadBound,
+    RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId, TokenKey,
 };
 
 /// How long a check may take.
@@ -135,6 +135,20 @@ impl NatsEventStore {
             };
             tokio::time::sleep(pause).await;
         }
+    }
+
+    /// The events that `read` finds: half of them may come from another state of the log if the connection changes meanwhile.
+    async fn on_one_connection(
+        &self,
+        read: impl Future<Output = Result<Vec<StoredEvent>, StoreError>>,
+    ) -> Result<Vec<StoredEvent>, StoreError> {
+        self.shared.ready().await?;
+        let connection = self.shared.nats.connections();
+        let events = read.await?;
+        if self.shared.nats.connections() != connection {
+            return Err(StoreError::Unavailable("the connection to NATS was lost while the log was read".to_owned()));
+        }
+        Ok(events)
     }
 
     /// The properties found of the streams, for the log.
@@ -341,17 +355,16 @@ impl EventStore for NatsEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        self.shared.ready().await?;
-        let connection = self.shared.nats.connections();
-        let events = match direction {
-            Direction::Forward => self.shared.read_forward(from, max_events).await?,
-            Direction::Backward => self.shared.read_backward(from, max_events).await?,
-        };
-        // Half of the data may come from another state of the log.
-        if self.shared.nats.connections() != connection {
-            return Err(StoreError::Unavailable("the connection to NATS was lost while the log was read".to_owned()));
+        match direction {
+            Direction::Forward => {
+                self.on_one_connection(self.shared.read_forward(from, ReadBound::events(max_events))).await
+            }
+            Direction::Backward => self.on_one_connection(self.shared.read_backward(from, max_events)).await,
         }
-        Ok(events)
+    }
+
+    async fn read_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
+        self.on_one_connection(self.shared.read_forward(point.position, bound)).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

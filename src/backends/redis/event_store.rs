@@ -34,8 +34,8 @@ use super::{
 };
 use crate::ports::event_store::{
     AppendError, Appended, Commit, Direction, Durability, EventStore, ExpectedRevision, IndexDamage, LogId, LogLoss,
-    LogPoint, Position, RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent, StreamId,
-    TokenKey, on_one,
+    LogPoint, Position, ReadBound, RecordedCommit, RequestKey, RequestScope, Revision, StoreError, StoredEvent,
+    StreamId, TokenKey, on_one,
 };
 
 static APPEND: Script = Script::new(concat!(
@@ -360,8 +360,8 @@ impl EventStore for RedisEventStore {
         self.log_entries(from, direction, max_events).await
     }
 
-    async fn read_after(&self, point: LogPoint, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        self.events_after(point, max_events).await
+    async fn read_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
+        self.events_after(point, bound).await
     }
 
     async fn read_commits(&self, from: Position, max_events: usize) -> Result<Vec<RecordedCommit>, StoreError> {

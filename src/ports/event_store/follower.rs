@@ -11,7 +11,7 @@ use tokio::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Direction, EventStore, Position, Revision, StoreError, StoredEvent, StreamId};
+use super::{Direction, EventStore, Position, ReadBound, Revision, StoreError, StoredEvent, StreamId};
 
 /// The minimum interval between wake-ups of a reader: on a busy log it then finds a batch instead of one event, and the writers do not pay for a
 /// wake-up each. A reader of a quiet log is woken at once.
@@ -160,8 +160,7 @@ impl Foothold {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         for _ in 0..MAX_READS {
             let connection = self.find(store).await?;
-            let mut events = store.read_after(self.point, max_events).await?;
-            cut(&mut events, max_bytes);
+            let events = store.read_after(self.point, ReadBound::new(max_events, max_bytes)).await?;
             if self.holds(connection) {
                 self.move_to(events.last());
                 return Ok(events);
@@ -185,7 +184,7 @@ impl Foothold {
         for _ in 0..MAX_READS {
             let connection = self.find(store).await?;
             let mut events = store.read_stream(stream, from, Direction::Forward, max_events).await?;
-            cut(&mut events, max_bytes);
+            ReadBound::new(max_events, max_bytes).cut(&mut events);
             if self.holds(connection) {
                 self.move_to(events.last());
                 return Ok(events);
@@ -224,16 +223,6 @@ impl Foothold {
     fn move_to(&mut self, last: Option<&StoredEvent>) {
         self.point = last.map_or(self.point, LogPoint::after);
     }
-}
-
-/// Truncates `events` after the one that brings them to `max_bytes`.
-fn cut(events: &mut Vec<StoredEvent>, max_bytes: usize) {
-    let mut bytes = 0;
-    let end = events.iter().position(|event| {
-        bytes += event.payload.len();
-        bytes >= max_bytes
-    });
-    events.truncate(end.map_or(events.len(), |end| end + 1));
 }
 
 fn connection_unstable() -> StoreError {

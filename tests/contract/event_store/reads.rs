@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ordersystem::ports::event_store::{MAX_READ_BYTES, MAX_READ_EVENTS};
+use ordersystem::ports::event_store::{LogPoint, MAX_READ_BYTES, MAX_READ_EVENTS, ReadBound};
 
 use super::*;
 use Direction::{Backward, Forward};
@@ -161,6 +161,37 @@ fn a_read_stops_at_the_maximum_number_of_bytes() {
             );
         }
         assert_eq!(whole_log(&store, 1_000).await.len(), most + 4);
+    });
+}
+
+/// Sizes that stop reads after one event, after several, and at the end of the log.
+#[test]
+fn a_read_after_a_point_stops_after_the_event_that_brings_it_to_the_given_bytes() {
+    race_on_each(BACKENDS, |store| async move {
+        let sizes = [300_000, 10, 10, 300_000, 100_000, 100_000, 100_000, 10].repeat(5);
+        for size in &sizes {
+            let events = vec![Bytes::from(vec![7; *size])];
+            let (id, expected) = (CommitId::random(), ExpectedRevision::Any);
+            store.append(Commit { id, stream: StreamId(1), expected, request: None, events }).await.unwrap();
+        }
+        for with_fingerprint in [true, false] {
+            let (mut point, mut read) = (LogPoint::START, Vec::new());
+            while read.len() < sizes.len() {
+                let events = store.read_after(point, ReadBound::new(100, 256 * 1024)).await.unwrap();
+                let bytes: Vec<_> = events.iter().map(|event| event.payload.len()).collect();
+                let before_last: usize = bytes.iter().rev().skip(1).sum();
+                assert!(before_last < 256 * 1024, "more than it takes: {bytes:?}");
+                let is_whole = read.len() + bytes.len() == sizes.len();
+                assert!(is_whole || bytes.iter().sum::<usize>() >= 256 * 1024, "less than there is: {bytes:?}");
+                let last = events.last().expect("at least one event");
+                point = if with_fingerprint { LogPoint::after(last) } else { last.position.into() };
+                read.extend(bytes);
+            }
+            assert_eq!(read, sizes);
+            assert_eq!(store.read_after(point, ReadBound::new(100, 256 * 1024)).await.unwrap(), vec![]);
+        }
+        let two = store.read_after(LogPoint::START, ReadBound::events(2)).await.unwrap();
+        assert_eq!(two.len(), 2);
     });
 }
 

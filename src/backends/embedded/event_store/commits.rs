@@ -9,7 +9,9 @@ use super::{
     requests,
     rows::{self, bits, bounded},
 };
-use crate::ports::event_store::{CommitPage, Direction, Position, RecordedCommit, RequestKey, StoreError, StoredEvent};
+use crate::ports::event_store::{
+    CommitPage, Direction, Position, ReadBound, RecordedCommit, RequestKey, StoreError, StoredEvent,
+};
 
 /// Records that the last `events` events up to `position` are one commit; a commit of one event needs no record.
 pub(super) fn remember(connection: &Connection, position: Position, events: u64) -> Result<(), DbError> {
@@ -29,7 +31,7 @@ pub(in super::super) fn read(
 ) -> Result<Vec<RecordedCommit>, StoreError> {
     let mut page = CommitPage::new(max_events);
     let from = end_of_commit_at(connection, from)?;
-    let events = rows::read_log(connection, from, Direction::Forward, max_events, head)?;
+    let events = rows::read_log(connection, from, Direction::Forward, ReadBound::events(max_events), head)?;
     let Some(last) = events.last().map(|event| event.position) else { return Ok(Vec::new()) };
     let sizes = sizes(connection, from, last)?;
     let mut events = events.into_iter();
@@ -88,7 +90,7 @@ fn whole_commit(
         let (before, missing) = (&events[events.len() - 1], size as usize - events.len());
         let next = match page.next() {
             Some(next) => vec![next],
-            None => rows::read_log(connection, before.position, Direction::Forward, missing, head)?,
+            None => rows::read_log(connection, before.position, Direction::Forward, ReadBound::events(missing), head)?,
         };
         let (stream, revision) = (before.stream, before.revision);
         let follows = next

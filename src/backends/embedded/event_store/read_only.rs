@@ -17,8 +17,8 @@ use crate::{
         file_header, open_marker, schema,
     },
     ports::event_store::{
-        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, Position, RecordedCommit,
-        RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
+        AppendError, Appended, Commit, Direction, Durability, EventStore, IndexDamage, LogId, Position, ReadBound,
+        RecordedCommit, RequestKey, Revision, StoreError, StoredEvent, StreamId, TokenKey,
     },
 };
 
@@ -159,7 +159,7 @@ impl EventStore for ReadOnlyEventStore {
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let read = move |connection: &Connection| {
             let head = rows::head(connection)?;
-            rows::read_log(connection, from, direction, max_events, head)
+            rows::read_log(connection, from, direction, ReadBound::events(max_events), head)
         };
         self.read(read).await
     }

@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::super::{error::DbError, many_rows::InsertMany};
 use crate::ports::event_store::{
-    Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId,
+    Direction, MAX_READ_EVENTS, Position, ReadBound, Revision, StoreError, StoredEvent, StreamId,
 };
 
 static INSERT: LazyLock<InsertMany> = LazyLock::new(|| InsertMany::into_table("log", 5));
@@ -80,14 +80,14 @@ pub(in super::super) fn read_log(
     connection: &Connection,
     from: Position,
     direction: Direction,
-    max_events: usize,
+    bound: ReadBound,
     head: Position,
 ) -> Result<Vec<StoredEvent>, StoreError> {
     let sql = match direction {
         Direction::Forward => "SELECT * FROM log WHERE position > ?1 ORDER BY position LIMIT ?2",
         Direction::Backward => "SELECT * FROM log WHERE position < ?1 ORDER BY position DESC LIMIT ?2",
     };
-    let (events, is_cut) = read(connection, sql, params![bounded(from.0), limit(max_events)], max_events)?;
+    let (events, is_cut) = read(connection, sql, params![bounded(from.0), limit(bound.max_events)], bound)?;
     let positions = events.iter().map(|event| event.position.0);
     match direction {
         Direction::Forward => {
@@ -122,7 +122,7 @@ pub(super) fn read_stream(
         Direction::Backward => "SELECT * FROM log WHERE stream = ?1 AND revision <= ?2 ORDER BY revision DESC LIMIT ?3",
     };
     let params = params![bits(stream.0), bounded(from), limit(max_events)];
-    let (events, is_cut) = read(connection, sql, params, max_events)?;
+    let (events, is_cut) = read(connection, sql, params, ReadBound::events(max_events))?;
     let revisions = events.iter().map(|event| event.revision);
     let misplaced = |error| match error {
         StoreError::Corrupt(what) => StoreError::Corrupt(format!("stream {stream}: {what}")),
@@ -157,7 +157,7 @@ fn read(
     connection: &Connection,
     sql: &str,
     params: impl Params,
-    max_events: usize,
+    bound: ReadBound,
 ) -> Result<(Vec<StoredEvent>, bool), DbError> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
@@ -166,11 +166,11 @@ fn read(
         let event = event(row)?;
         bytes += event.payload.len();
         events.push(event);
-        if bytes >= MAX_READ_BYTES {
+        if bytes >= bound.max_bytes {
             return Ok((events, true));
         }
     }
-    let is_cut = events.len() >= max_events.min(MAX_READ_EVENTS);
+    let is_cut = events.len() >= bound.max_events;
     Ok((events, is_cut))
 }
 

@@ -10,7 +10,7 @@ use rusqlite::Connection;
 use tokio::sync::watch;
 
 use super::{super::error::DbError, rows};
-use crate::ports::event_store::{Direction, MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoredEvent};
+use crate::ports::event_store::{Direction, Position, ReadBound, StoredEvent};
 
 /// The maximum number of events kept.
 const MAX_EVENTS: usize = 16_384;
@@ -39,7 +39,13 @@ impl Tail {
     pub(in super::super) fn load(connection: &Connection) -> Result<Self, DbError> {
         let head = rows::head(connection)?;
         let mut recent = Recent::default();
-        match rows::read_log(connection, Position(head.0.saturating_add(1)), Direction::Backward, WARM_EVENTS, head) {
+        match rows::read_log(
+            connection,
+            Position(head.0.saturating_add(1)),
+            Direction::Backward,
+            ReadBound::events(WARM_EVENTS),
+            head,
+        ) {
             Ok(events) => recent.push(events.into_iter().rev()),
             Err(error) => tracing::error!(%error, "the end of the log is damaged"),
         }
@@ -69,9 +75,8 @@ impl Tail {
     }
 
     /// The result of a read of the log, if all of it is here.
-    pub(super) fn read(&self, from: Position, direction: Direction, max_events: usize) -> Option<Vec<StoredEvent>> {
-        let max_events = max_events.min(MAX_READ_EVENTS);
-        if max_events == 0 || (direction == Direction::Forward && from >= self.head()) {
+    pub(super) fn read(&self, from: Position, direction: Direction, bound: ReadBound) -> Option<Vec<StoredEvent>> {
+        if bound.max_events == 0 || (direction == Direction::Forward && from >= self.head()) {
             return Some(Vec::new());
         }
         let recent = self.recent.read();
@@ -79,12 +84,12 @@ impl Tail {
         match direction {
             Direction::Forward => {
                 let skipped = usize::try_from(from.0.checked_add(1)?.checked_sub(first)?).ok()?;
-                Some(page(recent.events.range(skipped.min(recent.events.len())..), max_events))
+                Some(page(recent.events.range(skipped.min(recent.events.len())..), bound))
             }
             Direction::Backward => {
                 let before = from.0.saturating_sub(first).min(recent.events.len() as u64) as usize;
-                let is_all_here = first == 1 || before >= max_events;
-                is_all_here.then(|| page(recent.events.range(..before).rev(), max_events))
+                let is_all_here = first == 1 || before >= bound.max_events;
+                is_all_here.then(|| page(recent.events.range(..before).rev(), bound))
             }
         }
     }
@@ -104,13 +109,13 @@ impl Recent {
     }
 }
 
-fn page<'a>(events: impl Iterator<Item = &'a StoredEvent>, max_events: usize) -> Vec<StoredEvent> {
+fn page<'a>(events: impl Iterator<Item = &'a StoredEvent>, bound: ReadBound) -> Vec<StoredEvent> {
     let mut page = Vec::new();
     let mut bytes = 0;
-    for event in events.take(max_events) {
+    for event in events.take(bound.max_events) {
         bytes += event.payload.len();
         page.push(event.clone());
-        if bytes >= MAX_READ_BYTES {
+        if bytes >= bound.max_bytes {
             break;
         }
     }

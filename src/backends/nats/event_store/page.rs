@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::ring::{Entry, Slot};
-use crate::ports::event_store::{MAX_READ_BYTES, MAX_READ_EVENTS, Position, StoreError, StoredEvent};
+use crate::ports::event_store::{MAX_READ_BYTES, Position, ReadBound, StoreError, StoredEvent};
 
 /// The maximum number of messages requested while their size is unknown.
 pub(super) const FIRST_BATCH: usize = 64;
@@ -26,13 +26,14 @@ pub(super) trait Gather {
 /// The events read so far, and the room for more.
 pub(super) struct Page {
     pub max_events: usize,
+    max_bytes: usize,
     bytes: usize,
     pub events: Vec<StoredEvent>,
 }
 
 impl Page {
-    pub(super) fn new(max_events: usize) -> Self {
-        Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, events: Vec::new() }
+    pub(super) const fn new(ReadBound { max_events, max_bytes }: ReadBound) -> Self {
+        Self { max_events, max_bytes, bytes: 0, events: Vec::new() }
     }
 
     /// Takes events until it is full; returns whether it took them all.
@@ -50,14 +51,14 @@ impl Page {
 
 impl Gather for Page {
     fn is_full(&self) -> bool {
-        self.events.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
+        self.events.len() >= self.max_events || self.bytes >= self.max_bytes
     }
 
     /// No more than fit, estimated from the events read so far, so that a batch stays bounded.
     fn next_count(&self) -> usize {
         let fit = match self.bytes / self.events.len().max(1) {
             _ if self.events.is_empty() => FIRST_BATCH.max(self.max_events),
-            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
+            typical => (self.max_bytes - self.bytes) / typical.max(1) + 1,
         };
         fit.min(self.max_events - self.events.len()).max(1)
     }

@@ -19,7 +19,9 @@ use crate::{
         api::{CallError, Stored, Which},
         pull_reader::{Read, Reader, Selection},
     },
-    ports::event_store::{Direction, MAX_READ_EVENTS, Position, Revision, StoreError, StoredEvent, StreamId},
+    ports::event_store::{
+        Direction, MAX_READ_EVENTS, Position, ReadBound, Revision, StoreError, StoredEvent, StreamId,
+    },
 };
 
 /// This few commits before the last one of a stream are read one by one, which is quicker than creating a consumer.
@@ -150,8 +152,8 @@ impl Shared {
     }
 
     /// The events after `from`.
-    pub(super) async fn read_forward(&self, from: Position, max_events: usize) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut page = Page::new(max_events);
+    pub(super) async fn read_forward(&self, from: Position, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
+        let mut page = Page::new(bound);
         self.gather(&mut page, from).await?;
         Ok(page.events)
     }
@@ -266,7 +268,7 @@ impl Shared {
         from: Position,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let mut page = Page::new(max_events);
+        let mut page = Page::new(ReadBound::events(max_events));
         let mut last = sequence_before(from);
         // Positions up to the newest held message belong to messages that exist.
         if last >= self.ring.next() {
@@ -333,7 +335,7 @@ impl Shared {
             return Ok(Vec::new());
         }
         let Some(last) = self.last_commit(stream).await? else { return Ok(Vec::new()) };
-        let mut page = Page::new(max_events);
+        let mut page = Page::new(ReadBound::events(max_events));
         match direction {
             Direction::Forward => self.stream_forward(&mut page, &last, from).await?,
             Direction::Backward => self.stream_backward(&mut page, &last, from.min(last.last_revision())).await?,

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     backends::redis::{pools::Lane, script::Script, values},
     ports::event_store::{
-        Appended, Commit, CommitId, Direction, LogPoint, MAX_READ_BYTES, MAX_READ_EVENTS, Position, Revision,
-        StoreError, StoredEvent, StreamId,
+        Appended, Commit, CommitId, Direction, LogPoint, Position, ReadBound, Revision, StoreError, StoredEvent,
+        StreamId,
     },
 };
 
@@ -28,27 +28,35 @@ const MAX_REVISION: Revision = 1 << 53;
 
 /// The entries read so far, and the room for more.
 struct Page {
-    max_events: usize,
+    bound: ReadBound,
+    /// How many entries at its beginning do not count as bytes.
+    uncounted: usize,
     bytes: usize,
     entries: Vec<Entry>,
 }
 
 impl Page {
-    fn new(max_events: usize) -> Self {
-        Self { max_events: max_events.min(MAX_READ_EVENTS), bytes: 0, entries: Vec::new() }
+    fn new(bound: ReadBound) -> Self {
+        Self { bound, uncounted: 0, bytes: 0, entries: Vec::new() }
+    }
+
+    /// A page with the event before those that are wanted.
+    fn with_one_before(bound: ReadBound) -> Self {
+        let bound = ReadBound { max_events: bound.max_events + 1, ..bound };
+        Self { uncounted: 1, ..Self::new(bound) }
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() >= self.max_events || self.bytes >= MAX_READ_BYTES
+        self.entries.len() >= self.bound.max_events || self.bytes >= self.bound.max_bytes
     }
 
     /// How many to request: no more than fit, estimated from those that have come, so that a reply stays bounded.
     fn next_count(&self) -> usize {
-        let fit = match self.bytes / self.entries.len().max(1) {
-            _ if self.entries.is_empty() => FIRST_PAGE,
-            typical => (MAX_READ_BYTES - self.bytes) / typical.max(1) + 1,
+        let fit = match self.bytes.checked_div(self.entries.len().saturating_sub(self.uncounted)) {
+            None => FIRST_PAGE,
+            Some(typical) => (self.bound.max_bytes - self.bytes) / typical.max(1) + 1,
         };
-        fit.min(self.max_events - self.entries.len())
+        fit.min(self.bound.max_events - self.entries.len())
     }
 
     /// Adds a reply; returns how many entries it had.
@@ -61,7 +69,9 @@ impl Page {
                 break;
             }
             let entry = decode(value)?;
-            self.bytes += entry.event.payload.len();
+            if self.entries.len() >= self.uncounted {
+                self.bytes += entry.event.payload.len();
+            }
             self.entries.push(entry);
         }
         Ok(count)
@@ -75,24 +85,23 @@ impl RedisEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
-        let (entries, _) = self.entries(from, direction, max_events.min(MAX_READ_EVENTS)).await?;
+        self.log_page(from, direction, Page::new(ReadBound::events(max_events))).await
+    }
+
+    async fn log_page(&self, from: Position, direction: Direction, page: Page) -> Result<Vec<StoredEvent>, StoreError> {
+        let (entries, _) = self.page(from, direction, page).await?;
         Ok(entries.into_iter().map(|entry| entry.event).collect())
     }
 
     /// The events after one that was read, with that event before them: a log that was restored while the connection stayed open may have grown past
     /// it since, which only this check detects.
-    pub(super) async fn events_after(
-        &self,
-        point: LogPoint,
-        max_events: usize,
-    ) -> Result<Vec<StoredEvent>, StoreError> {
+    pub(super) async fn events_after(&self, point: LogPoint, bound: ReadBound) -> Result<Vec<StoredEvent>, StoreError> {
         let Some(fingerprint) = point.fingerprint else {
-            return self.log_entries(point.position, Direction::Forward, max_events).await;
+            return self.log_page(point.position, Direction::Forward, Page::new(bound)).await;
         };
         let connection = *self.redis.connections().borrow();
         let before = Position(point.position.0.saturating_sub(1));
-        let count = max_events.min(MAX_READ_EVENTS - 1) + 1;
-        let (entries, _) = self.entries(before, Direction::Forward, count).await?;
+        let (entries, _) = self.page(before, Direction::Forward, Page::with_one_before(bound)).await?;
         let mut events = entries.into_iter().map(|entry| entry.event);
         let found = events.next().filter(|event| event.position == point.position);
         if found.is_some_and(|event| event.fingerprint() == fingerprint) {
@@ -107,14 +116,24 @@ impl RedisEventStore {
         )))
     }
 
-    /// Up to `max_events` entries, fewer at [`MAX_READ_BYTES`]; and whether the end of the log was reached.
+    /// Up to `max_events` entries, fewer at [`MAX_READ_BYTES`](crate::ports::event_store::MAX_READ_BYTES); and whether the end of the log was reached.
     pub(super) async fn entries(
         &self,
         from: Position,
         direction: Direction,
         max_events: usize,
     ) -> Result<(Vec<Entry>, bool), StoreError> {
-        let mut page = Page { max_events, bytes: 0, entries: Vec::new() };
+        let bound = ReadBound { max_events, ..ReadBound::events(0) };
+        self.page(from, direction, Page::new(bound)).await
+    }
+
+    /// Fills `page`; returns its entries, and whether the end of the log was reached.
+    async fn page(
+        &self,
+        from: Position,
+        direction: Direction,
+        mut page: Page,
+    ) -> Result<(Vec<Entry>, bool), StoreError> {
         let mut from = from.0;
         let mut is_end = false;
         // The last number that the log has assigned, if known: an absent entry up to it is missing.
@@ -140,7 +159,7 @@ impl RedisEventStore {
             }
             from = new_entries.last().map_or(from, |last| last.event.position.0);
             // At the byte limit not all entries of the reply have been taken.
-            is_end = received < count && page.bytes < MAX_READ_BYTES;
+            is_end = received < count && page.bytes < page.bound.max_bytes;
             if !is_end {
                 continue;
             }
@@ -195,7 +214,7 @@ impl RedisEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<Vec<Entry>, StoreError> {
-        let mut page = Page::new(max_events);
+        let mut page = Page::new(ReadBound::events(max_events));
         let mut from = from.max(u64::from(direction == Direction::Forward)).min(MAX_REVISION);
         while from > 0 && !page.is_full() {
             let count = page.next_count().min(STREAM_PAGE);
@@ -208,7 +227,7 @@ impl RedisEventStore {
                 .number(from)
                 .number(count)
                 .arg(if direction == Direction::Forward { "forward" } else { "backward" })
-                .number(MAX_READ_BYTES - page.bytes)
+                .number(page.bound.max_bytes - page.bytes)
                 .arg(self.redis.log_id_text());
             // Most orders are short, and a command waits for the read; the rest of a long one is not urgent.
             let answer = match before {
