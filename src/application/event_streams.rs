@@ -6,6 +6,7 @@ mod order;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ pub use self::{
     feed::EventFeed,
     order::OrderHistory,
     stream::{EventLog, EventStream, EventStreamPermit, Follow, Item, StreamBounds},
+    turns::ReadTurns,
 };
 use super::{AppError, fan_out::Subscription};
 use crate::ports::event_store::{EventStore, LogLoss, LogPoint, LossKind, StoredEvent};

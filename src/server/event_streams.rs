@@ -3,7 +3,7 @@
 use crate::application::{
     AppError,
     byte_budget::{ByteBudget, HeldBytes},
-    event_streams::{EventStreamPermit, StreamBounds},
+    event_streams::{EventStreamPermit, ReadTurns, StreamBounds},
 };
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
@@ -27,6 +27,7 @@ pub struct EventStreams {
     read: ByteBudget,
     sent: ByteBudget,
     last: ByteBudget,
+    turns: ReadTurns,
 }
 
 impl EventStreams {
@@ -39,6 +40,7 @@ impl EventStreams {
             read: ByteBudget::new(READ_BYTES),
             sent: ByteBudget::new(SENT_BYTES),
             last: ByteBudget::new(LAST_BYTES),
+            turns: ReadTurns::of_node(),
         }
     }
 
@@ -51,6 +53,7 @@ impl EventStreams {
             read: self.read.share(READ_BYTES / CONNECTION_SHARE),
             sent: self.sent.share(SENT_BYTES / CONNECTION_SHARE),
             last: self.last.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST),
+            turns: self.turns.of_connection(),
         }
     }
 
@@ -74,7 +77,12 @@ impl EventStreams {
     /// The bounds of a stream that is read for one reply.
     #[must_use]
     pub fn of_page(&self) -> StreamBounds {
-        StreamBounds { read: HeldBytes::none(self.read.clone()), permit: None, max_scanned: MAX_SCANNED_FOR_PAGE }
+        StreamBounds {
+            read: HeldBytes::none(self.read.clone()),
+            turns: self.turns.clone(),
+            permit: None,
+            max_scanned: MAX_SCANNED_FOR_PAGE,
+        }
     }
 
     /// A share of the bytes that wait to be sent, for one call.

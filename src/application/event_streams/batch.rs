@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use super::turns::{ReadTurn, ReadTurns};
 use crate::{
     application::{AppError, byte_budget::HeldBytes},
     ports::event_store::StoredEvent,
@@ -25,13 +26,16 @@ const ROOM_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Batches {
     max_events: usize,
     expected_bytes: usize,
+    /// Whether there are events to read: there were when the stream opened, or the last read found some.
+    is_catching_up: bool,
     held: HeldBytes,
+    turns: ReadTurns,
 }
 
 impl Batches {
-    /// Takes the bytes of each batch from the budget of `held`.
-    pub const fn new(held: HeldBytes) -> Self {
-        Self { max_events: FIRST_EVENTS, expected_bytes: BATCH_BYTES, held }
+    /// Takes the bytes of each batch from the budget of `held`, and its time from `turns`.
+    pub const fn new(held: HeldBytes, turns: ReadTurns) -> Self {
+        Self { max_events: FIRST_EVENTS, expected_bytes: BATCH_BYTES, is_catching_up: false, held, turns }
     }
 
     /// How many events to request: about one batch, since more would be read in vain.
@@ -56,9 +60,20 @@ impl Batches {
         Ok(())
     }
 
+    /// For a stream that opens before the end of the log: it waits for its turn to read the first batch, too.
+    pub const fn behind(&mut self) {
+        self.is_catching_up = true;
+    }
+
+    /// Waits for the turn of a stream that catches up. One that is at the end of the log needs none.
+    pub async fn turn(&self) -> Option<ReadTurn> {
+        if self.is_catching_up { self.turns.wait().await } else { None }
+    }
+
     /// Records the events of a read.
     pub fn read(&mut self, events: &[StoredEvent]) {
         let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+        self.is_catching_up = !events.is_empty();
         self.expected_bytes = if events.is_empty() { EXPECTED_BYTES } else { BATCH_BYTES };
         if let Some(average) = bytes.checked_div(events.len()) {
             let fitting = BATCH_BYTES / average.max(1);
@@ -86,7 +101,7 @@ mod tests {
 
     #[test]
     fn batches_grow_with_small_events_and_shrink_with_large_ones() {
-        let mut batches = Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)));
+        let mut batches = Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), ReadTurns::of_node());
         for _ in 0..10 {
             batches.read(&events(batches.max_events(), 100));
         }
@@ -100,8 +115,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_batch_waits_for_room_for_one_minute() {
         let budget = ByteBudget::new(BATCH_BYTES + 1_000);
-        let mut first = Batches::new(HeldBytes::none(budget.clone()));
-        let mut second = Batches::new(HeldBytes::none(budget.clone()));
+        let mut first = Batches::new(HeldBytes::none(budget.clone()), ReadTurns::of_node());
+        let mut second = Batches::new(HeldBytes::none(budget.clone()), ReadTurns::of_node());
         first.room().await.expect("there is room");
         first.read(&events(10, 20_000));
         let begun = Instant::now();

@@ -13,7 +13,6 @@ use super::{
 use crate::{
     application::{
         AppError,
-        byte_budget::HeldBytes,
         event_filter::EventFilter,
         fan_out::{FanOut, Handed, Subscription},
     },
@@ -46,12 +45,12 @@ impl EventFeed {
     ///
     /// # Errors
     /// [`AppError::LogReplaced`] if the log does not have the event at `after`, as confirmed by a quorum; [`AppError::Unavailable`].
-    pub async fn open(
+    pub(super) async fn open(
         fan_out: FanOut,
         after: Option<LogPoint>,
         filter: EventFilter,
         follow: Option<Duration>,
-        held: HeldBytes,
+        mut batches: Batches,
         draining: CancellationToken,
     ) -> Result<Self, AppError> {
         let store = Arc::clone(fan_out.store());
@@ -68,6 +67,9 @@ impl EventFeed {
                 (last, last.position)
             }
         };
+        if after.position < head {
+            batches.behind();
+        }
         let heartbeat_every = follow.unwrap_or(Duration::MAX);
         Ok(Self {
             fan_out,
@@ -76,7 +78,7 @@ impl EventFeed {
             catching_up_to: Some(head),
             subscription: None,
             is_live: false,
-            batches: Batches::new(held),
+            batches,
             may_scan: usize::MAX,
             follow: follow.is_some(),
             heartbeat_every,
@@ -140,7 +142,9 @@ impl EventFeed {
     /// Reads from the log; waits for more at its end.
     async fn read(&mut self) -> Result<Option<Step>, AppError> {
         self.batches.room().await?;
+        let turn = self.batches.turn().await;
         let batch = self.follower.poll_within(self.batches.max_events().min(self.may_scan), BATCH_BYTES).await?;
+        drop(turn);
         self.batches.read(&batch);
         self.may_scan = self.may_scan.saturating_sub(batch.len());
         if batch.is_empty() {

@@ -12,7 +12,6 @@ use super::{
 use crate::{
     application::{
         AppError, Scope,
-        byte_budget::HeldBytes,
         event_filter::EventFilter,
         fan_out::{FanOut, Handed, Subscription},
         order_repository::{MAX_LOADS, pause_before_reload},
@@ -52,13 +51,13 @@ impl OrderHistory {
     ///
     /// # Errors
     /// [`AppError::OrderNotFound`], for an order outside of the scope as well; [`AppError::HistoryEndsBefore`]; otherwise the store's error.
-    pub async fn open(
+    pub(super) async fn open(
         fan_out: FanOut,
         order_id: OrderId,
         from: Revision,
         scope: &Scope,
         follow: bool,
-        held: HeldBytes,
+        batches: Batches,
         draining: CancellationToken,
     ) -> Result<Self, AppError> {
         let store = Arc::clone(fan_out.store());
@@ -102,7 +101,7 @@ impl OrderHistory {
             wake,
             subscription: None,
             is_live: false,
-            batches: Batches::new(held),
+            batches,
             draining,
         })
     }
@@ -153,7 +152,9 @@ impl OrderHistory {
         // Taken before the read, which then includes everything up to there.
         let begins_after = self.subscription.as_ref().and_then(Subscription::begins_after);
         let (next, max_events) = (self.revision + 1, self.batches.max_events());
+        let turn = self.batches.turn().await;
         let batch = self.foothold.read_stream(&*self.store, self.stream, next, max_events, BATCH_BYTES).await?;
+        drop(turn);
         self.batches.read(&batch);
         if let Some(last) = batch.last() {
             self.revision = last.revision;

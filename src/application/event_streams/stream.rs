@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Step, feed::EventFeed, order::OrderHistory};
+use super::{Step, batch::Batches, feed::EventFeed, order::OrderHistory, turns::ReadTurns};
 use crate::{
     application::{AppError, Scope, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut},
     codec,
@@ -36,6 +36,8 @@ pub enum Follow {
 pub struct StreamBounds {
     /// An empty reservation of the bytes that wait to be sent.
     pub read: HeldBytes,
+    /// The turns to read the log.
+    pub turns: ReadTurns,
     /// The permit, if the stream needs one: a page is an ordinary request.
     pub permit: Option<EventStreamPermit>,
     /// How many events of the log are read, whether they match the filter or not, until a stream of all orders ends.
@@ -106,7 +108,8 @@ impl EventLog {
     ) -> Result<EventStream, AppError> {
         let (fan_out, draining) = (self.fan_out.clone(), self.draining.clone());
         let follows = follow != Follow::No;
-        let history = OrderHistory::open(fan_out, order_id, from, scope, follows, bounds.read, draining).await?;
+        let batches = Batches::new(bounds.read, bounds.turns);
+        let history = OrderHistory::open(fan_out, order_id, from, scope, follows, batches, draining).await?;
         let heartbeat = match follow {
             Follow::WithHeartbeats(every) => Some(every),
             Follow::No | Follow::Yes => None,
@@ -133,7 +136,8 @@ impl EventLog {
             Follow::Yes => Some(Duration::MAX),
             Follow::WithHeartbeats(every) => Some(every),
         };
-        let feed = EventFeed::open(fan_out, after, filter, heartbeat, bounds.read, draining).await?;
+        let batches = Batches::new(bounds.read, bounds.turns);
+        let feed = EventFeed::open(fan_out, after, filter, heartbeat, batches, draining).await?;
         let feed = feed.scanning_at_most(bounds.max_scanned);
         Ok(EventStream::new(Source::All(feed), bounds.permit))
     }

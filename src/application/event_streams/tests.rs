@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::*;
+use super::{batch::Batches, *};
 use crate::{
     application::{
         AppError, Scope,
@@ -59,6 +59,9 @@ const HEARTBEAT: Duration = Duration::from_secs(3_600);
 struct Store {
     log: Mutex<Arc<MemoryEventStore>>,
     reads: AtomicUsize,
+    /// The reads of the log at this moment, and the most there have been.
+    reading: AtomicUsize,
+    most_reading: AtomicUsize,
     /// Whether each read of the log is overtaken by one more event.
     grows: AtomicBool,
     connections: watch::Sender<u64>,
@@ -67,8 +70,9 @@ struct Store {
 impl Store {
     fn new() -> Arc<Self> {
         let log = Mutex::new(Arc::new(MemoryEventStore::default()));
-        let (reads, grows) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { log, reads, grows, connections: watch::Sender::new(1) })
+        let (reads, reading, most_reading) = Default::default();
+        let grows = AtomicBool::new(false);
+        Arc::new(Self { log, reads, reading, most_reading, grows, connections: watch::Sender::new(1) })
     }
 
     fn log(&self) -> Arc<MemoryEventStore> {
@@ -148,7 +152,11 @@ impl EventStore for Store {
         max_events: usize,
     ) -> Result<Vec<StoredEvent>, StoreError> {
         let reads = self.reads.fetch_add(1, Ordering::Relaxed);
+        let reading = self.reading.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most_reading.fetch_max(reading, Ordering::Relaxed);
+        tokio::task::yield_now().await;
         let read = self.log().read_log(from, direction, max_events).await;
+        self.reading.fetch_sub(1, Ordering::Relaxed);
         if self.grows.load(Ordering::Relaxed) {
             self.add(1_000_000 + reads as u64, 1, "c").await;
         }
@@ -172,8 +180,8 @@ impl EventStore for Store {
     }
 }
 
-fn held() -> HeldBytes {
-    HeldBytes::none(ByteBudget::new(usize::MAX))
+fn batches() -> Batches {
+    Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), ReadTurns::of_node())
 }
 
 fn started(store: &Arc<Store>) -> FanOut {
@@ -183,12 +191,12 @@ fn started(store: &Arc<Store>) -> FanOut {
 }
 
 async fn feed(fan_out: &FanOut, after: Option<LogPoint>, filter: EventFilter) -> EventFeed {
-    EventFeed::open(fan_out.clone(), after, filter, Some(HEARTBEAT), held(), CancellationToken::new()).await.unwrap()
+    EventFeed::open(fan_out.clone(), after, filter, Some(HEARTBEAT), batches(), CancellationToken::new()).await.unwrap()
 }
 
 async fn history(fan_out: &FanOut, order: u64) -> OrderHistory {
     let id = OrderId::new(order).unwrap();
-    OrderHistory::open(fan_out.clone(), id, 1, &Scope::ALL, true, held(), CancellationToken::new()).await.unwrap()
+    OrderHistory::open(fan_out.clone(), id, 1, &Scope::ALL, true, batches(), CancellationToken::new()).await.unwrap()
 }
 
 async fn step(source: &mut impl EventSource) -> Result<Step, AppError> {
@@ -340,7 +348,7 @@ async fn a_heartbeat_advances_the_cursor_past_filtered_events() {
     let filter = EventFilter::order(77);
     let every = Some(Duration::from_millis(100));
     let draining = CancellationToken::new();
-    let mut feed = EventFeed::open(fan_out, None, filter, every, held(), draining).await.unwrap();
+    let mut feed = EventFeed::open(fan_out, None, filter, every, batches(), draining).await.unwrap();
     assert_eq!(step(&mut feed).await.unwrap(), Step::CaughtUp);
     for n in 1..ORDERS {
         add(&store, n).await;
@@ -398,7 +406,7 @@ async fn a_feed_that_does_not_follow_ends_although_the_log_grows_with_each_read(
     store.grows.store(true, Ordering::Relaxed);
     let fan_out = FanOut::new(Arc::clone(&store) as Arc<dyn EventStore>);
     let (start, all, draining) = (Some(LogPoint::START), EventFilter::default(), CancellationToken::new());
-    let mut feed = EventFeed::open(fan_out, start, all, None, held(), draining).await.unwrap();
+    let mut feed = EventFeed::open(fan_out, start, all, None, batches(), draining).await.unwrap();
     let mut seen = 0;
     loop {
         match step(&mut feed).await.unwrap() {
@@ -409,4 +417,34 @@ async fn a_feed_that_does_not_follow_ends_although_the_log_grows_with_each_read(
         assert!(seen < 1_000, "it never ends");
     }
     assert!(seen >= 100, "{seen}");
+}
+
+#[tokio::test]
+async fn streams_that_catch_up_read_a_few_at_a_time_and_a_follower_at_the_end_does_not_wait_for_them() {
+    let store = Store::new();
+    for order in 1..=1_000 {
+        store.add(order, 1, "c").await;
+    }
+    let (fan_out, turns) = (started(&store), ReadTurns::of_node());
+    let open = async |after, filter, turns: &ReadTurns, follow| {
+        let batches = Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), turns.clone());
+        EventFeed::open(fan_out.clone(), after, filter, follow, batches, CancellationToken::new()).await.unwrap()
+    };
+    let nobody = || EventFilter { customer_ids: [String::from("nobody")].into(), ..EventFilter::default() };
+    let mut scans = JoinSet::new();
+    for _ in 0..10 {
+        let of_connection = turns.of_connection();
+        for _ in 0..20 {
+            let mut scan = open(Some(LogPoint::START), nobody(), &of_connection, None).await;
+            scans.spawn(async move { step(&mut scan).await });
+        }
+    }
+    let mut follower = open(None, EventFilter::default(), &turns.of_connection(), Some(HEARTBEAT)).await;
+    assert_eq!(step(&mut follower).await, Ok(Step::CaughtUp));
+    while let Some(ended) = scans.join_next().await {
+        assert_eq!(ended.unwrap(), Ok(Step::End));
+    }
+    // The fan-out reads the log as well.
+    let most = store.most_reading.load(Ordering::Relaxed);
+    assert!(most <= 4, "{most} at once");
 }
