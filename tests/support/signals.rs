@@ -13,6 +13,12 @@ pub fn send(name: &str, pid: u32) {
     }
 }
 
+/// Whether the process has not ended yet.
+pub fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 fn threads_have_stopped(pid: u32) -> bool {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     threads.filter_map(Result::ok).all(|thread| {
