@@ -8,11 +8,13 @@
 //! lasting failure every half minute.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use async_nats::{Client, connection::State, jetstream};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 pub use super::options::{NatsAccess, NatsOptions};
@@ -39,6 +41,8 @@ pub struct Nats {
     monitors: Arc<Monitors>,
     /// The state of the connection.
     contact: Arc<Contact>,
+    /// The names of the streams that this node has found or created.
+    met: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Nats {
@@ -76,7 +80,8 @@ impl Nats {
             connect.connect(servers).await.map_err(|error| format!("the address of NATS: {}", error.kind()))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(options.request_timeout);
-        Ok(Self { client, jetstream, options: Arc::new(options), hosts, addresses, monitors: Arc::default(), contact })
+        let (options, monitors, met) = (Arc::new(options), Arc::default(), Arc::default());
+        Ok(Self { client, jetstream, options, hosts, addresses, monitors, contact, met })
     }
 
     /// Waits until connected, at most for the connect timeout.
@@ -171,6 +176,19 @@ impl Nats {
     /// The operations that the server denies this user.
     pub(super) fn forbidden(&self) -> &Forbidden {
         &self.contact.forbidden
+    }
+
+    /// Records that there is a stream of this name.
+    pub(super) fn meet(&self, stream: &str) {
+        let mut met = self.met.lock();
+        if !met.contains(stream) {
+            met.insert(stream.to_owned());
+        }
+    }
+
+    /// Whether there has been a stream of this name.
+    pub(super) fn has_met(&self, stream: &str) -> bool {
+        self.met.lock().contains(stream)
     }
 
     /// Whether the servers that keep these streams sync the messages that they acknowledge; without a cluster, whether the connected server does.

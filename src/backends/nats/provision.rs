@@ -26,6 +26,10 @@ const SHORT_TRIES: usize = 3;
 /// That timeout.
 const SHORT_TRY: Duration = Duration::from_millis(700);
 
+/// The pause before a stream that was deleted is created again. A server removes the folder of a stream a moment after its name: a folder that has
+/// been created anew by then goes as well, and the new stream stores nothing until the server is restarted (seen with nats-server 2.9).
+const FOLDER_GONE_AFTER: Duration = Duration::from_secs(1);
+
 /// How often a new stream is looked for: for about a second.
 const MAX_LOOKUPS: u32 = 8;
 /// The pauses in between.
@@ -73,13 +77,20 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Con
             },
         };
         if let Some(found) = found {
+            nats.meet(&name);
             return match unfit(&found.cached_info().config, &wanted) {
                 Some(why) => Err(ConnectError::Fatal(format!("the stream {name} {why}"))),
                 None => known(nats, found.cached_info(), false).await,
             };
         }
+        if nats.has_met(&name) {
+            sleep(FOLDER_GONE_AFTER).await;
+        }
         match ask_again(|| nats.jetstream().create_stream(wanted.clone())).await {
-            Ok(made) => return known(nats, made.cached_info(), true).await,
+            Ok(made) => {
+                nats.meet(&name);
+                return known(nats, made.cached_info(), true).await;
+            }
             Err(error) => match error.kind() {
                 // Another node was first, with other settings: the stream that it created is checked.
                 CreateStreamErrorKind::JetStream(why) if why.error_code() == ErrorCode::STREAM_NAME_EXIST => {}
