@@ -89,6 +89,12 @@ pub enum AppError {
     /// The limit of concurrent commands and queries is reached.
     #[error("the node has as many requests in flight as it allows")]
     Overloaded,
+    /// The reply would be larger than clients accept.
+    #[error("the reply would be larger than {max_bytes} bytes: request less at a time")]
+    ReplyTooLarge {
+        /// The maximum.
+        max_bytes: usize,
+    },
     /// The limit of event streams is reached, on the node or on the connection.
     #[error("too many open event streams, on the node or on this connection")]
     TooManyStreams,

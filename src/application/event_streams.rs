@@ -6,7 +6,6 @@ mod order;
 mod stream;
 #[cfg(test)]
 mod tests;
-mod turns;
 
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ pub use self::{
     feed::EventFeed,
     order::OrderHistory,
     stream::{EventLog, EventStream, EventStreamPermit, Follow, Item, StreamBounds},
-    turns::ReadTurns,
 };
 use super::{AppError, fan_out::Subscription};
 use crate::ports::event_store::{EventStore, LogLoss, LogPoint, LossKind, StoredEvent};

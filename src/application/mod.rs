@@ -25,6 +25,7 @@ pub mod scope;
 pub mod shared_cache;
 pub mod stats;
 pub mod tokens;
+pub mod turns;
 pub mod versioned_order;
 
 pub use command_handler::CommandReply;

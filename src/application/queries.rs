@@ -1,6 +1,11 @@
 //! Runs queries: one order from the log, lists and counts from the read model.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -11,7 +16,7 @@ use super::{
     permits::Permits,
 };
 use crate::{
-    domain::ids::OrderId,
+    domain::{ids::OrderId, order::Order},
     ports::{
         event_store::{EventStore, LogPoint, Position, StoreError},
         read_model::{ListQuery, Page, ReadModel, ReadModelError, Totals},
@@ -47,6 +52,8 @@ pub struct GetOrder {
 pub struct BatchGetOrders {
     /// The orders.
     pub order_ids: Vec<OrderId>,
+    /// The size from which the reply would be refused: no more orders are read once they exceed it.
+    pub max_bytes: usize,
     /// The required freshness.
     pub consistency: Consistency,
     /// The orders that the caller may see.
@@ -97,6 +104,14 @@ const LOADS_AT_ONCE: usize = 16;
 /// How often a query reads again because the node has reconnected to the store in the meantime.
 const MAX_READS: usize = 4;
 
+/// The bytes of an item in any reply, without its texts.
+const LEAST_ITEM_BYTES: usize = 14;
+
+/// A bound below the size of `order` in any reply.
+fn least_bytes(order: &Order) -> usize {
+    order.items.lines().len() * LEAST_ITEM_BYTES + order.text_lengths().sum::<usize>()
+}
+
 impl QueryHandler {
     /// A handler that folds orders from `store` and lists from `read_model`. Waiting queries use `permits`.
     #[must_use]
@@ -138,8 +153,23 @@ impl QueryHandler {
                 Consistency::Strong => Consistency::AtLeast(aside(self.store.confirmed()).await?),
                 other => other,
             };
-            let loads: Vec<_> = order_ids.iter().map(|id| self.current(*id, scope, consistency)).collect();
-            stream::iter(loads).buffered(LOADS_AT_ONCE).try_collect().await
+            // However often an order is named, it is read once.
+            let distinct: HashSet<OrderId> = order_ids.iter().copied().collect();
+            let load = |id: OrderId| async move {
+                let loaded = self.current(id, scope, consistency).await;
+                loaded.map(|loaded| (id, loaded))
+            };
+            let loads: Vec<_> = distinct.into_iter().map(load).collect();
+            let mut loads = pin!(stream::iter(loads).buffer_unordered(LOADS_AT_ONCE));
+            let (mut found, mut bytes) = (HashMap::new(), 0);
+            while let Some((id, loaded)) = loads.try_next().await? {
+                bytes += loaded.as_ref().map_or(0, |loaded| least_bytes(&loaded.order));
+                if bytes > query.max_bytes {
+                    return Err(AppError::ReplyTooLarge { max_bytes: query.max_bytes });
+                }
+                found.insert(id, loaded);
+            }
+            Ok(order_ids.iter().map(|id| found.get(id).cloned().flatten()).collect())
         };
         self.confirmed(consistency, read).await
     }

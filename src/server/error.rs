@@ -221,6 +221,7 @@ impl From<AppError> for ApiError {
             AppError::Overloaded | AppError::TooManyStreams | AppError::ReadersBehind => {
                 of(Reason::Overloaded).retry(RETRY_AFTER)
             }
+            AppError::ReplyTooLarge { max_bytes } => Self::reply_too_large(max_bytes),
             AppError::DeadlineExceeded => of(Reason::DeadlineExceeded),
             AppError::NotFreshInTime(_) => of(Reason::NotFreshInTime),
             AppError::ShuttingDown => of(Reason::ShuttingDown).retry(RETRY_AFTER),

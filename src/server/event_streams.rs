@@ -3,7 +3,8 @@
 use crate::application::{
     AppError,
     byte_budget::{ByteBudget, HeldBytes},
-    event_streams::{EventStreamPermit, ReadTurns, StreamBounds},
+    event_streams::{EventStreamPermit, StreamBounds},
+    turns::{Turn, Turns},
 };
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
@@ -12,6 +13,12 @@ const READ_BYTES: usize = 24 * 1024 * 1024;
 const SENT_BYTES: usize = 20 * 1024 * 1024;
 /// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
 const LAST_BYTES: usize = 8 * 1024 * 1024;
+/// The streams of a node that read at the same time while they catch up: fewer than the embedded store can read at once.
+const CATCHING_UP: usize = 3;
+/// The replies of many orders or events that a node makes at the same time, and those of one connection: each takes several times its size of memory
+/// until it is complete.
+const LARGE_REPLIES: usize = 4;
+const LARGE_REPLIES_OF_CONNECTION: usize = 2;
 /// The events that are scanned for one page, whether they match its filter or not: one that matches nothing would read the whole log.
 pub const MAX_SCANNED_FOR_PAGE: usize = 100_000;
 /// The divisor of each budget that gives the share of one connection.
@@ -27,7 +34,8 @@ pub struct EventStreams {
     read: ByteBudget,
     sent: ByteBudget,
     last: ByteBudget,
-    turns: ReadTurns,
+    catch_up: Turns,
+    replies: Turns,
 }
 
 impl EventStreams {
@@ -40,7 +48,8 @@ impl EventStreams {
             read: ByteBudget::new(READ_BYTES),
             sent: ByteBudget::new(SENT_BYTES),
             last: ByteBudget::new(LAST_BYTES),
-            turns: ReadTurns::of_node(),
+            catch_up: Turns::new(CATCHING_UP, 1),
+            replies: Turns::new(LARGE_REPLIES, LARGE_REPLIES_OF_CONNECTION),
         }
     }
 
@@ -53,7 +62,8 @@ impl EventStreams {
             read: self.read.share(READ_BYTES / CONNECTION_SHARE),
             sent: self.sent.share(SENT_BYTES / CONNECTION_SHARE),
             last: self.last.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST),
-            turns: self.turns.of_connection(),
+            catch_up: self.catch_up.of_connection(),
+            replies: self.replies.of_connection(),
         }
     }
 
@@ -79,10 +89,15 @@ impl EventStreams {
     pub fn of_page(&self) -> StreamBounds {
         StreamBounds {
             read: HeldBytes::none(self.read.clone()),
-            turns: self.turns.clone(),
+            turns: self.catch_up.clone(),
             permit: None,
             max_scanned: MAX_SCANNED_FOR_PAGE,
         }
+    }
+
+    /// Waits until a reply of many orders or events may be made; keep the turn until it is complete.
+    pub async fn turn_of_large_reply(&self) -> Option<Turn> {
+        self.replies.wait().await
     }
 
     /// A share of the bytes that wait to be sent, for one call.

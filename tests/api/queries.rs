@@ -133,6 +133,39 @@ async fn up_to_500_orders_come_in_one_reply() {
     assert_eq!(violated_fields(&refusal), ["order_ids"]);
 }
 
+/// How often the store was asked for the events of an order.
+async fn reads_of_orders(server: &TestServer) -> f64 {
+    let text = reqwest::get(server.url("/metrics")).await.expect("answered").text().await.expect("text");
+    let name =
+        "db_client_operation_duration_seconds_count{db_system_name=\"inmemory\",db_operation_name=\"read_stream\"} ";
+    text.lines().find_map(|line| line.strip_prefix(name)).expect("a metric").parse().expect("a number")
+}
+
+#[tokio::test]
+async fn a_batch_reads_each_order_once_and_no_more_than_its_reply_can_have() {
+    let server = TestServer::start().await;
+    let (mut commands, mut queries) = (server.commands().await, server.queries().await);
+    let mut order_ids = Vec::new();
+    for _ in 0..60 {
+        // Too large to be cached: each read goes to the store.
+        let mut order = new_order("customer-1");
+        order.items[0].name = "n".repeat(256);
+        order.items = vec![order.items[0].clone(); 1_000];
+        order_ids
+            .push(commands.create_order(order).await.expect("placed").into_inner().order.expect("an order").order_id);
+    }
+    let before = reads_of_orders(&server).await;
+    let request = BatchGetOrdersRequest { order_ids: vec![order_ids[0].clone(); 10], consistency: None };
+    assert_eq!(queries.batch_get_orders(request).await.expect("answered").into_inner().orders.len(), 10);
+    let once = reads_of_orders(&server).await - before;
+    assert!(once <= 2.0, "{once} reads of one order");
+    let request = BatchGetOrdersRequest { order_ids, consistency: None };
+    let refusal = queries.batch_get_orders(request).await.expect_err("four times as large as a reply may be");
+    assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
+    let read = reads_of_orders(&server).await - before - once;
+    assert!(read < 50.0 * once, "{read} reads of 60 orders");
+}
+
 /// 60 orders of 3 customers over 20 seconds, three per second, every tenth one paid; returns the ids in the order of creation.
 async fn shop(server: &TestServer, clock: &ManualClock) -> Vec<Order> {
     let client = server.commands().await;

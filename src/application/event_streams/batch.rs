@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::turns::{ReadTurn, ReadTurns};
 use crate::{
-    application::{AppError, byte_budget::HeldBytes},
+    application::{
+        AppError,
+        byte_budget::HeldBytes,
+        turns::{Turn, Turns},
+    },
     ports::event_store::StoredEvent,
 };
 
@@ -29,12 +32,12 @@ pub(super) struct Batches {
     /// Whether there are events to read: there were when the stream opened, or the last read found some.
     is_catching_up: bool,
     held: HeldBytes,
-    turns: ReadTurns,
+    turns: Turns,
 }
 
 impl Batches {
     /// Takes the bytes of each batch from the budget of `held`, and its time from `turns`.
-    pub const fn new(held: HeldBytes, turns: ReadTurns) -> Self {
+    pub const fn new(held: HeldBytes, turns: Turns) -> Self {
         Self { max_events: FIRST_EVENTS, expected_bytes: BATCH_BYTES, is_catching_up: false, held, turns }
     }
 
@@ -66,7 +69,7 @@ impl Batches {
     }
 
     /// Waits for the turn of a stream that catches up. One that is at the end of the log needs none.
-    pub async fn turn(&self) -> Option<ReadTurn> {
+    pub async fn turn(&self) -> Option<Turn> {
         if self.is_catching_up { self.turns.wait().await } else { None }
     }
 
@@ -101,7 +104,7 @@ mod tests {
 
     #[test]
     fn batches_grow_with_small_events_and_shrink_with_large_ones() {
-        let mut batches = Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), ReadTurns::of_node());
+        let mut batches = Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), Turns::new(3, 1));
         for _ in 0..10 {
             batches.read(&events(batches.max_events(), 100));
         }
@@ -115,8 +118,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_batch_waits_for_room_for_one_minute() {
         let budget = ByteBudget::new(BATCH_BYTES + 1_000);
-        let mut first = Batches::new(HeldBytes::none(budget.clone()), ReadTurns::of_node());
-        let mut second = Batches::new(HeldBytes::none(budget.clone()), ReadTurns::of_node());
+        let mut first = Batches::new(HeldBytes::none(budget.clone()), Turns::new(3, 1));
+        let mut second = Batches::new(HeldBytes::none(budget.clone()), Turns::new(3, 1));
         first.room().await.expect("there is room");
         first.read(&events(10, 20_000));
         let begun = Instant::now();

@@ -4,9 +4,9 @@ use std::{collections::VecDeque, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Step, batch::Batches, feed::EventFeed, order::OrderHistory, turns::ReadTurns};
+use super::{Step, batch::Batches, feed::EventFeed, order::OrderHistory};
 use crate::{
-    application::{AppError, Scope, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut},
+    application::{AppError, Scope, byte_budget::HeldBytes, event_filter::EventFilter, fan_out::FanOut, turns::Turns},
     codec,
     domain::ids::OrderId,
     ports::event_store::{LogPoint, Revision, StoredEvent},
@@ -37,7 +37,7 @@ pub struct StreamBounds {
     /// An empty reservation of the bytes that wait to be sent.
     pub read: HeldBytes,
     /// The turns to read the log.
-    pub turns: ReadTurns,
+    pub turns: Turns,
     /// The permit, if the stream needs one: a page is an ordinary request.
     pub permit: Option<EventStreamPermit>,
     /// How many events of the log are read, whether they match the filter or not, until a stream of all orders ends.

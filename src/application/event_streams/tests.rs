@@ -17,6 +17,7 @@ use crate::{
         byte_budget::{ByteBudget, HeldBytes},
         event_filter::EventFilter,
         fan_out::FanOut,
+        turns::Turns,
     },
     backends::memory::event_store::MemoryEventStore,
     codec::{self, Record},
@@ -181,7 +182,7 @@ impl EventStore for Store {
 }
 
 fn batches() -> Batches {
-    Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), ReadTurns::of_node())
+    Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), Turns::new(3, 1))
 }
 
 fn started(store: &Arc<Store>) -> FanOut {
@@ -425,8 +426,8 @@ async fn streams_that_catch_up_read_a_few_at_a_time_and_a_follower_at_the_end_do
     for order in 1..=1_000 {
         store.add(order, 1, "c").await;
     }
-    let (fan_out, turns) = (started(&store), ReadTurns::of_node());
-    let open = async |after, filter, turns: &ReadTurns, follow| {
+    let (fan_out, turns) = (started(&store), Turns::new(3, 1));
+    let open = async |after, filter, turns: &Turns, follow| {
         let batches = Batches::new(HeldBytes::none(ByteBudget::new(usize::MAX)), turns.clone());
         EventFeed::open(fan_out.clone(), after, filter, follow, batches, CancellationToken::new()).await.unwrap()
     };

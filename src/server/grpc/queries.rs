@@ -103,6 +103,7 @@ impl OrderQueryService for Queries {
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
         let (scope, signer) = (reading(request.extensions()), self.api.known_signer());
         let query = batch_get_orders(request.get_ref(), scope, signer.as_ref()).map_err(ApiError::from)?;
+        let _turn = self.api.streams_of(request.extensions()).turn_of_large_reply().await;
         let found = self.api.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
         let signer = self.api.signer()?;
         // A missing order is missing as of the reply's position of the log.
@@ -183,7 +184,7 @@ fn batch_get_orders(
     let ids = request.order_ids.iter().enumerate();
     let order_ids: Vec<_> =
         ids.filter_map(|(index, id)| violations.order_id(FieldPath::Element(Field::OrderIds, index), id)).collect();
-    violations.finish(Some(BatchGetOrders { order_ids, consistency, scope }))
+    violations.finish(Some(BatchGetOrders { order_ids, max_bytes: MAX_REPLY_BYTES, consistency, scope }))
 }
 
 fn list_orders(
