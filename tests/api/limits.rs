@@ -15,7 +15,9 @@ use tokio::{
     net::TcpStream,
     task::JoinSet,
 };
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::{
     faulty::{FaultyStore, Mode},
@@ -156,6 +158,41 @@ async fn a_client_that_sends_nothing_or_half_a_request_is_disconnected() {
         closes_on(&server, b"\x16\x03\x01"),
     );
     assert_eq!([silent, preface, head, hello], [true; 4]);
+}
+
+#[tokio::test]
+async fn every_call_that_stays_open_for_as_long_as_its_client_likes_takes_a_place_of_the_streams() {
+    let settings = [("max-event-streams", "4"), ("max-event-streams-per-connection", "2")];
+    let server = TestServer::start_with(&settings).await;
+    let connect = async || {
+        let endpoint = tonic::transport::Endpoint::from_shared(server.url("")).expect("an address");
+        HealthClient::new(endpoint.connect().await.expect("a connection"))
+    };
+    let watch = HealthCheckRequest { service: String::new() };
+    // Commands that never come.
+    let mut commands = server.commands().await;
+    let mut silent = Vec::new();
+    for _ in 0..2 {
+        let (sender, requests) = tokio::sync::mpsc::channel(1);
+        let replies = commands.execute_commands(ReceiverStream::new(requests)).await.expect("a place").into_inner();
+        silent.push((sender, replies));
+    }
+    let third = commands.execute_commands(tokio_stream::pending()).await.expect_err("the share is used up");
+    let mut health = connect().await;
+    let mut watching = Vec::new();
+    for _ in 0..2 {
+        watching.push(health.watch(watch.clone()).await.expect("a place").into_inner());
+    }
+    let watcher = health.watch(watch.clone()).await.expect_err("the share is used up");
+    let mut elsewhere = connect().await;
+    let of_node = elsewhere.watch(watch.clone()).await.expect_err("the node has four");
+    for refusal in [third, watcher, of_node] {
+        assert_eq!(code_and_reason(&refusal), (Code::ResourceExhausted, "OVERLOADED".to_owned()));
+        assert_retry_info(&refusal);
+    }
+    elsewhere.check(watch.clone()).await.expect("a single check needs no place");
+    drop(silent);
+    until("a place is free again", async || elsewhere.watch(watch.clone()).await.ok()).await;
 }
 
 #[tokio::test]

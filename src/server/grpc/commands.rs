@@ -1,7 +1,7 @@
 //! `catga.orders.v1.OrderCommandService`.
 
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http::Extensions;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
@@ -48,14 +48,21 @@ impl Commands {
     }
 
     /// Runs the commands of `requests`, from a caller with `extensions`; returns frames of replies.
+    ///
+    /// # Errors
+    /// As many streams are open as there may be.
     pub fn run_all(
         &self,
         requests: Requests,
         extensions: &Extensions,
-    ) -> impl Stream<Item = Result<Bytes, Status>> + Send + use<> {
+    ) -> Result<impl Stream<Item = Result<Bytes, Status>> + Send + use<>, Status> {
         let streams = self.api.streams_of(extensions);
+        let permit = streams.acquire().map_err(ApiError::from)?;
         let (caller, standing) = (principal(extensions).clone(), Standing::in_extensions(extensions));
-        execute::run_all(self.api.clone(), &streams, caller, standing, requests)
+        let replies = execute::run_all(self.api.clone(), &streams, caller, standing, requests);
+        Ok(replies.inspect(move |_| {
+            let _held_until_the_end = &permit;
+        }))
     }
 
     /// The reply to a command as a message, which may be compressed.
@@ -139,6 +146,6 @@ impl OrderCommandService for Commands {
         request: Request<Streaming<pb::ExecuteCommandsRequest>>,
     ) -> Result<Response<Self::ExecuteCommandsStream>, Status> {
         let (_metadata, extensions, requests) = request.into_parts();
-        Ok(Response::new(streams::messages(self.run_all(Box::pin(requests), &extensions))))
+        Ok(Response::new(streams::messages(self.run_all(Box::pin(requests), &extensions)?)))
     }
 }

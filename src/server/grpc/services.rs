@@ -9,7 +9,10 @@ use std::{convert::Infallible, sync::Arc};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use futures_util::{FutureExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _,
+    future::{self, BoxFuture},
+};
 use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use http_body::Body as HttpBody;
 use tonic::Status;
@@ -25,10 +28,15 @@ use super::{
     streams::{self, StreamKind},
 };
 use crate::{
-    application::requests::CommandKind,
+    application::{event_streams::EventStreamPermit, requests::CommandKind},
     proto::catga::orders::v1::{
         order_command_service_server::{OrderCommandServiceServer, SERVICE_NAME as COMMANDS},
         order_query_service_server::{OrderQueryServiceServer, SERVICE_NAME as QUERIES},
+    },
+    server::{
+        call::connection,
+        error::ApiError,
+        observed::{Observed, Observer},
     },
 };
 
@@ -71,10 +79,34 @@ impl Services {
         match service_of(request.uri().path()) {
             Some(COMMANDS) => self.0.commands.clone().call(request).map(answered).boxed(),
             Some(QUERIES) => self.0.queries.clone().call(request).map(answered).boxed(),
-            _ => self.0.others.clone().call(request).boxed(),
+            _ => self.other(request),
         }
     }
+
+    /// Answers a call of another service. A call that may stay open for as long as its client likes holds a permit for a stream until its end.
+    fn other(&self, request: Request<Body>) -> Pending {
+        let permit = match connection(request.extensions()) {
+            Some(connection) if stays_open(request.uri().path()) => connection.event_streams.acquire().map(Some),
+            _ => Ok(None),
+        };
+        let permit = match permit {
+            Ok(permit) => permit.map(KeptPermit),
+            Err(refused) => return future::ready(Ok(replied(Err(ApiError::from(refused).into())))).boxed(),
+        };
+        let answer = self.0.others.clone().call(request);
+        async move { Ok(answer.await?.map(|body| Body::new(Observed::new(body, permit)))) }.boxed()
+    }
 }
+
+/// Whether a call has no end but that of its client, and takes no permit itself.
+fn stays_open(path: &str) -> bool {
+    path == "/grpc.health.v1.Health/Watch" || path.ends_with(".ServerReflection/ServerReflectionInfo")
+}
+
+/// A permit that is released after the body of a response.
+struct KeptPermit(#[expect(dead_code, reason = "held until dropped")] EventStreamPermit);
+
+impl Observer<Bytes> for KeptPermit {}
 
 fn answered(reply: Result<Response<tonic::body::Body>, Infallible>) -> Answered {
     reply.map(|response| response.map(Body::new))
@@ -196,7 +228,7 @@ where
         // `run_all` is called when the future is polled, and not before: its commands belong to the trace of the call.
         DirectCall::ExecuteCommands => Box::pin(async move {
             let replies = services.commands.run_all(Box::pin(messages(body)), &extensions);
-            Ok(replied(Ok(streams::body(replies))))
+            Ok(replied(replies.map(streams::body)))
         }),
         DirectCall::StreamOrderHistory => Box::pin(async move {
             let events = async {
