@@ -61,6 +61,9 @@ const LAST_ACCEPT: Duration = Duration::from_millis(10);
 const FIRST_BYTES_DURING_SHUTDOWN: Duration = Duration::from_millis(500);
 /// How long a connection must have been idle to be evicted when all permits are taken.
 const EVICTED_AFTER: Duration = Duration::from_secs(1);
+/// If none is idle: how long the client of a connection with calls must have sent nothing. An open call must not make a connection immune: its client
+/// resumes a stream elsewhere.
+const SILENT_AFTER: Duration = Duration::from_secs(20);
 /// The interval at which such a connection is looked for.
 const EVICTION_INTERVAL: Duration = Duration::from_millis(50);
 /// Rate-limits log lines about refused clients.
@@ -207,14 +210,16 @@ async fn accept(
     }
 }
 
-/// A permit for one more connection: a free one, or that of an evicted idle connection.
+/// A permit for one more connection: a free one, or that of an evicted connection.
 async fn permit(permits: &Arc<Semaphore>, open: &Connections) -> Option<OwnedSemaphorePermit> {
     if let Ok(free) = Arc::clone(permits).try_acquire_owned() {
         return Some(free);
     }
     loop {
         // Evicts before the first wait: a client that reconnects each time its connection is closed waits no longer than others.
-        open.evict_idlest(EVICTED_AFTER);
+        if !open.evict_idlest(EVICTED_AFTER) {
+            open.evict_most_silent(SILENT_AFTER);
+        }
         let free = Arc::clone(permits).acquire_owned();
         match tokio::time::timeout(EVICTION_INTERVAL, free).await {
             Ok(permit) => return permit.ok(),

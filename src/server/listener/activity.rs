@@ -34,6 +34,8 @@ pub(super) struct Activity {
     idle_since_ms: AtomicU64,
     /// Bytes received from the client.
     read_bytes: AtomicUsize,
+    /// When the last ones came, in ms since the connection was accepted.
+    last_read_ms: AtomicU64,
     /// Cancelled when the permit of the connection is needed.
     evicted: CancellationToken,
     /// The unread body of an HTTP/1 request.
@@ -48,6 +50,7 @@ impl Activity {
             requests: AtomicUsize::new(0),
             idle_since_ms: AtomicU64::new(0),
             read_bytes: AtomicUsize::new(0),
+            last_read_ms: AtomicU64::new(0),
             evicted: CancellationToken::new(),
             unread: Arc::default(),
         }
@@ -56,6 +59,16 @@ impl Activity {
     /// Counts `bytes` received from the client.
     pub fn has_read(&self, bytes: usize) {
         self.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.last_read_ms.store(self.age_ms(), Ordering::Relaxed);
+    }
+
+    /// For how long the client has sent nothing, not even an acknowledgement of HTTP/2.
+    fn silent_for(&self) -> Duration {
+        Duration::from_millis(self.age_ms().saturating_sub(self.last_read_ms.load(Ordering::Relaxed)))
+    }
+
+    fn age_ms(&self) -> u64 {
+        u64::try_from(self.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
     /// Bytes received from the client.
@@ -111,8 +124,7 @@ impl<D> Observer<D> for OpenRequest {}
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        let now_ms = u64::try_from(self.0.accepted_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.idle_since_ms.store(now_ms, Ordering::Release);
+        self.0.idle_since_ms.store(self.0.age_ms(), Ordering::Release);
         self.0.open.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -144,11 +156,20 @@ impl Connections {
 
     /// Evicts the connection that has been idle longest, if that is `at_least`.
     pub fn evict_idlest(&self, at_least: Duration) -> bool {
+        self.evict_longest(at_least, Activity::idle_for)
+    }
+
+    /// Evicts the connection whose client has been silent longest, if that is `at_least`, whatever calls it has.
+    pub fn evict_most_silent(&self, at_least: Duration) -> bool {
+        self.evict_longest(at_least, |activity| Some(activity.silent_for()))
+    }
+
+    fn evict_longest(&self, at_least: Duration, measure: impl Fn(&Activity) -> Option<Duration>) -> bool {
         let open = self.open();
-        let idle = |activity: &Arc<Activity>| activity.idle_for().filter(|_| !activity.evicted.is_cancelled());
-        let idlest = open.connections.values().filter_map(|activity| Some((idle(activity)?, activity)));
-        match idlest.max_by_key(|(idle, _)| *idle) {
-            Some((idle, activity)) if idle >= at_least => {
+        let staying = open.connections.values().filter(|activity| !activity.evicted.is_cancelled());
+        let measured = staying.filter_map(|activity| Some((measure(activity)?, activity)));
+        match measured.max_by_key(|(time, _)| *time) {
+            Some((time, activity)) if time >= at_least => {
                 activity.evicted.cancel();
                 true
             }
@@ -221,6 +242,22 @@ mod tests {
         drop(busy);
         drop((second, third));
         assert_eq!(connections.open().connections.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_do_not_keep_the_place_of_a_client_that_has_long_been_silent() {
+        let connections = Connections::default();
+        let [first, second] = [connections.enter(), connections.enter()];
+        let _calls = [&first, &second].map(|entered| OpenRequest::begin(&entered.activity));
+        tokio::time::sleep(SECOND * 10).await;
+        second.activity.has_read(1);
+        tokio::time::sleep(SECOND * 10).await;
+        assert!(!connections.evict_idlest(Duration::ZERO), "both have calls");
+        assert!(!connections.evict_most_silent(SECOND * 21));
+        assert!(connections.evict_most_silent(SECOND * 20));
+        let evicted = [&first, &second].map(|entered| entered.activity.evicted.is_cancelled());
+        assert_eq!(evicted, [true, false]);
+        assert!(!connections.evict_most_silent(SECOND * 20), "each only once, and the other has just been heard");
     }
 
     #[tokio::test(start_paused = true)]
