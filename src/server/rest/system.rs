@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::{body::Body, extract::State};
 use http::{Extensions, HeaderMap, HeaderValue, Response, StatusCode, Uri, header};
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::{
     Reply, Shared,
@@ -171,6 +172,9 @@ pub async fn live(State(api): State<Shared>, uri: Uri) -> Reply {
     Ok(view::json(code, &LiveView { status }))
 }
 
+/// A turn to render the metrics.
+static RENDERING: Semaphore = Semaphore::const_new(1);
+
 /// `GET /metrics`
 ///
 /// # Errors
@@ -178,6 +182,8 @@ pub async fn live(State(api): State<Shared>, uri: Uri) -> Reply {
 pub async fn metrics(State(api): State<Shared>, uri: Uri, extensions: Extensions) -> Reply {
     operators::require(&extensions)?;
     no_parameters(&uri)?;
+    // One at a time: each reads every metric, which calls record meanwhile.
+    let _turn = RENDERING.acquire().await;
     let mut response = Response::new(Body::from(api.metrics.render()));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, content_type);
