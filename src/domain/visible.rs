@@ -35,10 +35,16 @@ pub const FORMAT: [(u32, u32); 25] = [
     (0xE_01F0, 0xE_0FFF),
 ];
 
-/// Other characters that are accepted together with visible ones: the variation selectors, which choose the form of the character before them, and the
-/// Braille blank.
-pub const INVISIBLE: [(u32, u32); 5] =
-    [(0x180B, 0x180D), (0x180F, 0x180F), (0x2800, 0x2800), (0xFE00, 0xFE0F), (0xE_0100, 0xE_01EF)];
+/// Other characters that are accepted together with visible ones: the variation selectors, which choose the form of the character before them, the
+/// Braille blank, and the musical notehead that is one.
+pub const INVISIBLE: [(u32, u32); 6] = [
+    (0x180B, 0x180D),
+    (0x180F, 0x180F),
+    (0x2800, 0x2800),
+    (0xFE00, 0xFE0F),
+    (0x1_D159, 0x1_D159),
+    (0xE_0100, 0xE_01EF),
+];
 
 /// Joiners, which control the joining of letters in some scripts, and the combination of emoji.
 const JOINERS: [char; 2] = ['\u{200C}', '\u{200D}'];
@@ -158,7 +164,7 @@ mod tests {
 
     #[test]
     fn text_needs_a_visible_character() {
-        for text in [" \u{2800} ", "\u{180B}", "\u{FE0F}", "\u{E0100}", "\u{3000}"] {
+        for text in [" \u{2800} ", "\u{180B}", "\u{FE0F}", "\u{E0100}", "\u{3000}", "\u{1D159}"] {
             assert_eq!(check(text), Err(TextError::Invisible), "{text:?}");
         }
         assert_eq!(check(""), Ok(()), "left out");
