@@ -122,7 +122,12 @@ fn read_history(histories: Histories) -> Histories {
 fn dispatch(dispatch: Dispatch) -> Dispatch {
     repeated(|| {
         let work = async { Ok(()) };
-        polled(dispatch.pipeline.run_about(LoggedOrder::NONE, Operation::Command(CommandKind::CreateOrder), black_box(work))).expect("done");
+        polled(dispatch.pipeline.run_about(
+            LoggedOrder::NONE,
+            Operation::Command(CommandKind::CreateOrder),
+            black_box(work),
+        ))
+        .expect("done");
     });
     dispatch
 }

@@ -8,8 +8,9 @@ use ordersystem::{
     application::{
         AppError, Scope,
         byte_budget::{ByteBudget, HeldBytes},
-        event_streams::{OrderHistory, Step},
+        event_streams::{Batches, OrderHistory, Step},
         fan_out::FanOut,
+        turns::Turns,
     },
     backends::memory::event_store::MemoryEventStore,
     codec::{self, Record},
@@ -179,6 +180,7 @@ pub fn stored_lives() -> (MemoryEventStore, Vec<StoredEvent>) {
 pub struct Histories {
     fan_out: FanOut,
     held: ByteBudget,
+    turns: Turns,
     draining: CancellationToken,
     orders: Vec<OrderId>,
 }
@@ -189,6 +191,7 @@ impl Histories {
         Self {
             fan_out: FanOut::new(store),
             held: ByteBudget::unbounded(),
+            turns: Turns::new(3, 1),
             draining: CancellationToken::new(),
             orders: (0..OPERATIONS).map(order_id).collect(),
         }
@@ -205,7 +208,7 @@ impl Histories {
     }
 
     async fn open(&self, id: OrderId) -> Result<OrderHistory, AppError> {
-        let held = HeldBytes::none(self.held.clone());
-        OrderHistory::open(self.fan_out.clone(), id, 1, &Scope::ALL, false, held, self.draining.clone()).await
+        let batches = Batches::new(HeldBytes::none(self.held.clone()), self.turns.clone());
+        OrderHistory::open(self.fan_out.clone(), id, 1, &Scope::ALL, false, batches, self.draining.clone()).await
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::{sync::watch, time::Instant};
 
 pub use self::{
+    batch::Batches,
     feed::EventFeed,
     order::OrderHistory,
     stream::{EventLog, EventStream, EventStreamPermit, Follow, Item, StreamBounds},

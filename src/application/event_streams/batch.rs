@@ -26,7 +26,7 @@ const ROOM_WITHIN: Duration = Duration::from_secs(60);
 
 /// The batches of one stream, sized by the byte budget for readers.
 #[derive(Debug)]
-pub(super) struct Batches {
+pub struct Batches {
     max_events: usize,
     expected_bytes: usize,
     /// Whether there are events to read: there were when the stream opened, or the last read found some.
@@ -37,22 +37,23 @@ pub(super) struct Batches {
 
 impl Batches {
     /// Takes the bytes of each batch from the budget of `held`, and its time from `turns`.
+    #[must_use]
     pub const fn new(held: HeldBytes, turns: Turns) -> Self {
         Self { max_events: FIRST_EVENTS, expected_bytes: BATCH_BYTES, is_catching_up: false, held, turns }
     }
 
     /// How many events to request: about one batch, since more would be read in vain.
-    pub const fn max_events(&self) -> usize {
+    pub(super) const fn max_events(&self) -> usize {
         self.max_events
     }
 
     /// Releases the bytes of the last batch, which has been passed on.
-    pub fn passed_on(&mut self) {
+    pub(super) fn passed_on(&mut self) {
         let _less_is_always_given = self.held.set(0);
     }
 
     /// Waits until the byte budget for readers has room for the next batch.
-    pub async fn room(&mut self) -> Result<(), AppError> {
+    pub(super) async fn room(&mut self) -> Result<(), AppError> {
         let give_up_at = Instant::now() + ROOM_WITHIN;
         while !self.held.set(self.expected_bytes) {
             if Instant::now() >= give_up_at {
@@ -64,17 +65,17 @@ impl Batches {
     }
 
     /// For a stream that opens before the end of the log: it waits for its turn to read the first batch, too.
-    pub const fn behind(&mut self) {
+    pub(super) const fn behind(&mut self) {
         self.is_catching_up = true;
     }
 
     /// Waits for the turn of a stream that catches up. One that is at the end of the log needs none.
-    pub async fn turn(&self) -> Option<Turn> {
+    pub(super) async fn turn(&self) -> Option<Turn> {
         if self.is_catching_up { self.turns.wait().await } else { None }
     }
 
     /// Records the events of a read.
-    pub fn read(&mut self, events: &[StoredEvent]) {
+    pub(super) fn read(&mut self, events: &[StoredEvent]) {
         let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
         self.is_catching_up = !events.is_empty();
         self.expected_bytes = if events.is_empty() { EXPECTED_BYTES } else { BATCH_BYTES };

@@ -45,7 +45,7 @@ impl EventFeed {
     ///
     /// # Errors
     /// [`AppError::LogReplaced`] if the log does not have the event at `after`, as confirmed by a quorum; [`AppError::Unavailable`].
-    pub(super) async fn open(
+    pub async fn open(
         fan_out: FanOut,
         after: Option<LogPoint>,
         filter: EventFilter,

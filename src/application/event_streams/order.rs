@@ -51,7 +51,7 @@ impl OrderHistory {
     ///
     /// # Errors
     /// [`AppError::OrderNotFound`], for an order outside of the scope as well; [`AppError::HistoryEndsBefore`]; otherwise the store's error.
-    pub(super) async fn open(
+    pub async fn open(
         fan_out: FanOut,
         order_id: OrderId,
         from: Revision,

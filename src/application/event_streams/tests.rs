@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::{batch::Batches, *};
+use super::*;
 use crate::{
     application::{
         AppError, Scope,
