@@ -96,7 +96,7 @@ pub enum AppError {
         max_bytes: usize,
     },
     /// The limit of event streams is reached, on the node or on the connection.
-    #[error("too many open event streams, on the node or on this connection")]
+    #[error("too many open streams, on the node or on this connection")]
     TooManyStreams,
     /// Responses have waited too long to be read, or the limit of waiting data is reached.
     #[error("the client reads too slowly, or all clients together do: resume after the last cursor")]
