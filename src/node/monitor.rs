@@ -10,7 +10,7 @@ use crate::{
     node::durability::{DurabilityRequirement, NotDurable},
     ports::{
         event_store::Durability,
-        health::{Health, HealthReport, ReadinessListener as _},
+        health::{Health, HealthReport},
     },
     processors::handlers::{SubscriptionState, SubscriptionStatus},
     server::{ApiState, grpc::health::GrpcHealthReporter},
@@ -185,7 +185,7 @@ impl Monitor {
 
     /// Publishes the shutdown, without any check: a check may take as long as a broker blocks it.
     pub(super) async fn draining(&self) {
-        self.grpc_health.set_ready(false).await;
+        self.grpc_health.draining().await;
         self.ready.set(0.0);
     }
 

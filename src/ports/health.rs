@@ -3,7 +3,10 @@
 use std::{
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -179,11 +182,12 @@ fn first_cause(error: &str) -> &str {
     cause.split_once(BREAKER_IS_OPEN).map_or(cause, |(first, _)| first)
 }
 
-/// States the readiness that the last report found, where it is not checked on demand.
+/// Publishes what reports find, where readiness is not checked on demand.
 #[async_trait]
 pub trait ReadinessListener: fmt::Debug + Send + Sync {
-    /// States whether the node is ready.
-    async fn set_ready(&self, is_ready: bool);
+    /// Publishes what the report of this number found, unless that of a later one is known: reports are numbered as they begin, and one may be
+    /// overtaken.
+    async fn set_ready(&self, report: u64, is_ready: bool);
 }
 
 /// Checks every component of the node.
@@ -192,6 +196,8 @@ pub struct Health {
     checks: Vec<Arc<dyn HealthCheck>>,
     draining: tokio_util::sync::CancellationToken,
     listener: OnceLock<Arc<dyn ReadinessListener>>,
+    /// How many reports have begun.
+    reports: AtomicU64,
     monitor: Heartbeat,
     recovery: Heartbeat,
 }
@@ -221,7 +227,8 @@ impl Health {
     /// Runs `checks`; not ready once `draining` is cancelled.
     #[must_use]
     pub fn new(checks: Vec<Arc<dyn HealthCheck>>, draining: tokio_util::sync::CancellationToken) -> Self {
-        Self { checks, draining, listener: OnceLock::new(), monitor: Heartbeat::new(), recovery: Heartbeat::new() }
+        let (listener, reports) = (OnceLock::new(), AtomicU64::new(0));
+        Self { checks, draining, listener, reports, monitor: Heartbeat::new(), recovery: Heartbeat::new() }
     }
 
     /// Tells `listener` what every report finds. There is one listener: a second one is ignored.
@@ -231,14 +238,11 @@ impl Health {
 
     /// Checks every component now, all concurrently. The listener knows the result first, so that no two answers contradict each other.
     pub async fn report(&self) -> HealthReport {
+        let number = self.reports.fetch_add(1, Ordering::Relaxed) + 1;
         let components = futures_util::future::join_all(self.checks.iter().map(run_check)).await;
         let report = HealthReport { components, is_draining: self.draining.is_cancelled() };
         if let Some(listener) = self.listener.get() {
-            let is_ready = report.is_ready();
-            listener.set_ready(is_ready).await;
-            if is_ready && self.draining.is_cancelled() {
-                listener.set_ready(false).await;
-            }
+            listener.set_ready(number, report.is_ready()).await;
         }
         report
     }

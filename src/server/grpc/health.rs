@@ -34,16 +34,24 @@ const LIVENESS: &str = "liveness";
 pub struct GrpcHealthReporter {
     reporter: HealthReporter,
     ready_names: Vec<String>,
-    /// The last reported readiness: reporting it again would wake every Watch for nothing.
-    reported: Mutex<Option<bool>>,
+    published: Mutex<Published>,
+}
+
+/// What the health service says.
+#[derive(Debug, Default)]
+struct Published {
+    /// The number of the report that found it.
+    by: u64,
+    /// `None` while it is being changed. Publishing the same again would wake every Watch for nothing.
+    is_ready: Option<bool>,
 }
 
 impl GrpcHealthReporter {
     /// Reports through `reporter`; NOT_SERVING until changed.
     pub async fn new(reporter: HealthReporter) -> Self {
-        let health_reporter = Self { reporter, ready_names: service_names().collect(), reported: Mutex::new(None) };
+        let health_reporter = Self { reporter, ready_names: service_names().collect(), published: Mutex::default() };
         health_reporter.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
-        health_reporter.set_ready(false).await;
+        health_reporter.set_ready(0, false).await;
         health_reporter
     }
 
@@ -66,6 +74,11 @@ impl GrpcHealthReporter {
         }
     }
 
+    /// Publishes that the node is shutting down, which no report changes any more.
+    pub async fn draining(&self) {
+        self.set_ready(u64::MAX, false).await;
+    }
+
     /// Ends every Watch, so that a connection with nothing else does not delay the end of the process.
     pub async fn close(&self) {
         let mut reporter = self.reporter.clone();
@@ -79,16 +92,21 @@ impl GrpcHealthReporter {
 #[async_trait]
 impl ReadinessListener for GrpcHealthReporter {
     /// Sets the status of everything but `liveness`.
-    async fn set_ready(&self, is_ready: bool) {
-        let mut reported = self.reported.lock().await;
-        if *reported == Some(is_ready) {
+    async fn set_ready(&self, report: u64, is_ready: bool) {
+        let mut published = self.published.lock().await;
+        if report < published.by {
             return;
         }
+        published.by = report;
+        if published.is_ready == Some(is_ready) {
+            return;
+        }
+        // If this future is dropped halfway, the next report publishes everything again.
+        published.is_ready = None;
         for name in &self.ready_names {
             self.reporter.set_service_status(name, status(is_ready)).await;
         }
-        // Recorded last: if this future is dropped halfway, everything is reported again.
-        *reported = Some(is_ready);
+        published.is_ready = Some(is_ready);
     }
 }
 
@@ -145,8 +163,8 @@ mod tests {
     async fn whoever_reads_a_report_gets_the_same_answer_over_grpc_and_a_node_that_drains_stays_not_ready() {
         let (reporter, _) = tonic_health::server::health_reporter();
         let grpc_health = Arc::new(GrpcHealthReporter::new(reporter.clone()).await);
-        let (component, draining) = (Arc::new(Component::default()), CancellationToken::new());
-        let health = Health::new(vec![Arc::clone(&component) as _], draining.clone());
+        let component = Arc::new(Component::default());
+        let health = Health::new(vec![Arc::clone(&component) as _], CancellationToken::new());
         health.tell(Arc::clone(&grpc_health) as _);
         for works in [true, false, true] {
             component.0.store(works, Ordering::Relaxed);
@@ -155,9 +173,11 @@ mod tests {
                 assert_eq!(answer(&reporter, service).await, if works { SERVING } else { NOT_SERVING }, "{service:?}");
             }
         }
-        draining.cancel();
-        assert!(!health.report().await.is_ready());
-        assert_eq!(answer(&reporter, "").await, NOT_SERVING);
+        grpc_health.set_ready(1, false).await;
+        assert_eq!(answer(&reporter, "").await, SERVING, "a report that began earlier was overtaken");
+        grpc_health.draining().await;
+        health.report().await;
+        assert_eq!(answer(&reporter, "").await, NOT_SERVING, "although its components work");
     }
 
     #[tokio::test(start_paused = true)]
