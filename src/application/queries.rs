@@ -14,6 +14,7 @@ use super::{
     admission::aside,
     order_repository::{AsOf, OrderRepository},
     permits::Permits,
+    turns::Turns,
 };
 use crate::{
     domain::{ids::OrderId, order::Order},
@@ -54,6 +55,8 @@ pub struct BatchGetOrders {
     pub order_ids: Vec<OrderId>,
     /// The size from which the reply would be refused: no more orders are read once they exceed it.
     pub max_bytes: usize,
+    /// The turns to read many orders.
+    pub turns: Turns,
     /// The required freshness.
     pub consistency: Consistency,
     /// The orders that the caller may see.
@@ -104,8 +107,8 @@ const LOADS_AT_ONCE: usize = 16;
 /// How often a query reads again because the node has reconnected to the store in the meantime.
 const MAX_READS: usize = 4;
 
-/// The bytes of an item in any reply, without its texts.
-const LEAST_ITEM_BYTES: usize = 14;
+/// The least bytes that an item takes in a reply beside its texts: the headers of its fields, its quantity, and the currency of a price of zero.
+const LEAST_ITEM_BYTES: usize = 13;
 
 /// A bound below the size of `order` in any reply.
 fn least_bytes(order: &Order) -> usize {
@@ -144,7 +147,8 @@ impl QueryHandler {
         &self,
         query: BatchGetOrders,
     ) -> Result<Vec<Option<Arc<VersionedOrder>>>, AppError> {
-        let (order_ids, scope, consistency) = (&query.order_ids, &query.scope, query.consistency);
+        let BatchGetOrders { order_ids, max_bytes, turns, consistency, scope } = &query;
+        let (consistency, max_bytes) = (*consistency, *max_bytes);
         let read = || async move {
             self.require_log()?;
             aside(self.check_reachable(consistency)).await?;
@@ -153,6 +157,8 @@ impl QueryHandler {
                 Consistency::Strong => Consistency::AtLeast(aside(self.store.confirmed()).await?),
                 other => other,
             };
+            // Not before: what may take long has been waited for.
+            let _turn = turns.wait().await;
             // However often an order is named, it is read once.
             let distinct: HashSet<OrderId> = order_ids.iter().copied().collect();
             let load = |id: OrderId| async move {
@@ -164,8 +170,8 @@ impl QueryHandler {
             let (mut found, mut bytes) = (HashMap::new(), 0);
             while let Some((id, loaded)) = loads.try_next().await? {
                 bytes += loaded.as_ref().map_or(0, |loaded| least_bytes(&loaded.order));
-                if bytes > query.max_bytes {
-                    return Err(AppError::ReplyTooLarge { max_bytes: query.max_bytes });
+                if bytes > max_bytes {
+                    return Err(AppError::ReplyTooLarge { max_bytes });
                 }
                 found.insert(id, loaded);
             }

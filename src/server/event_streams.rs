@@ -1,10 +1,10 @@
-//! The open event streams of a node, and their data that waits to be read by clients.
+//! The open streams of a node, and their data that waits to be read by clients.
 
 use crate::application::{
     AppError,
     byte_budget::{ByteBudget, HeldBytes},
     event_streams::{EventStreamPermit, StreamBounds},
-    turns::{Turn, Turns},
+    turns::Turns,
 };
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
@@ -95,9 +95,10 @@ impl EventStreams {
         }
     }
 
-    /// Waits until a reply of many orders or events may be made; keep the turn until it is complete.
-    pub async fn turn_of_large_reply(&self) -> Option<Turn> {
-        self.replies.wait().await
+    /// The turns to make replies of many orders or events.
+    #[must_use]
+    pub fn turns_of_large_replies(&self) -> Turns {
+        self.replies.clone()
     }
 
     /// A share of the bytes that wait to be sent, for one call.

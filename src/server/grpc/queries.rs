@@ -15,6 +15,7 @@ use crate::{
         requests::{self, Field, FieldPath, GetOrderDraft, ListDraft, ListRequest, UntilDraft, Violations},
         stats::{OrderStats, total_of},
         tokens::{self, Signer},
+        turns::Turns,
     },
     codec::{money_to_proto, status_of_code, timestamp_to_proto},
     domain::{money::Currency, timestamp::Timestamp},
@@ -102,8 +103,8 @@ impl OrderQueryService for Queries {
         request: Request<pb::BatchGetOrdersRequest>,
     ) -> Result<Response<pb::BatchGetOrdersResponse>, Status> {
         let (scope, signer) = (reading(request.extensions()), self.api.known_signer());
-        let query = batch_get_orders(request.get_ref(), scope, signer.as_ref()).map_err(ApiError::from)?;
-        let _turn = self.api.streams_of(request.extensions()).turn_of_large_reply().await;
+        let turns = self.api.streams_of(request.extensions()).turns_of_large_replies();
+        let query = batch_get_orders(request.get_ref(), turns, scope, signer.as_ref()).map_err(ApiError::from)?;
         let found = self.api.mediator.batch_get_orders(query).await.map_err(ApiError::from)?;
         let signer = self.api.signer()?;
         // A missing order is missing as of the reply's position of the log.
@@ -171,6 +172,7 @@ fn get_order(request: &pb::GetOrderRequest, scope: Scope, signer: Option<&Signer
 
 fn batch_get_orders(
     request: &pb::BatchGetOrdersRequest,
+    turns: Turns,
     scope: Scope,
     signer: Option<&Signer>,
 ) -> Result<BatchGetOrders, Violations> {
@@ -184,7 +186,7 @@ fn batch_get_orders(
     let ids = request.order_ids.iter().enumerate();
     let order_ids: Vec<_> =
         ids.filter_map(|(index, id)| violations.order_id(FieldPath::Element(Field::OrderIds, index), id)).collect();
-    violations.finish(Some(BatchGetOrders { order_ids, max_bytes: MAX_REPLY_BYTES, consistency, scope }))
+    violations.finish(Some(BatchGetOrders { order_ids, max_bytes: MAX_REPLY_BYTES, turns, consistency, scope }))
 }
 
 fn list_orders(

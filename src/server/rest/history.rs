@@ -58,7 +58,7 @@ pub async fn of_order(State(api): State<Shared>, id: Id, request: Request) -> Re
     let (order_id, from) = violations.finish(order_id.zip(from))?;
     let streams = api.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
-    let _turn = if follows { None } else { streams.turn_of_large_reply().await };
+    let _turn = if follows { None } else { streams.turns_of_large_replies().wait().await };
     let mut events =
         api.event_log.order_history(order_id, from, &principal::reading(&request.extensions), follow, bounds).await?;
     let signer = api.signer()?;
@@ -128,7 +128,7 @@ pub async fn of_all(State(api): State<Shared>, request: Request) -> Reply {
     let after = start(cursor, violations, api.known_signer().as_ref())?;
     let streams = api.streams_of(&request.extensions);
     let (follow, bounds) = reading(follows, &streams)?;
-    let _turn = if follows { None } else { streams.turn_of_large_reply().await };
+    let _turn = if follows { None } else { streams.turns_of_large_replies().wait().await };
     let mut events =
         api.event_log.events(after, filter, &principal::following(&request.extensions), follow, bounds).await?;
     let signer = api.signer()?;
