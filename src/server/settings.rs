@@ -98,12 +98,17 @@ pub const LIMITS: &[Setting] = &[
         "4194304",
         "Maximum size of a request message, bytes",
     ),
-    Setting::new("max-event-streams", integer_kind(1, 1_000_000), "10000", "Maximum number of open event streams"),
+    Setting::new(
+        "max-event-streams",
+        integer_kind(1, 1_000_000),
+        "10000",
+        "Maximum number of open streams: of events, and other calls that stay open",
+    ),
     Setting::new(
         "max-event-streams-per-connection",
         integer_kind(1, 1_000_000),
         "100",
-        "Maximum number of open event streams on one connection",
+        "Maximum number of open streams on one connection",
     ),
     Setting::new("max-connections", integer_kind(1, 1_000_000), "10000", "Maximum number of open connections"),
     Setting::new(

@@ -1,7 +1,7 @@
 //! `catga.orders.v1.OrderCommandService`.
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::Stream;
 use http::Extensions;
 use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
@@ -59,10 +59,7 @@ impl Commands {
         let streams = self.api.streams_of(extensions);
         let permit = streams.acquire().map_err(ApiError::from)?;
         let (caller, standing) = (principal(extensions).clone(), Standing::in_extensions(extensions));
-        let replies = execute::run_all(self.api.clone(), &streams, caller, standing, requests);
-        Ok(replies.inspect(move |_| {
-            let _held_until_the_end = &permit;
-        }))
+        Ok(execute::run_all(self.api.clone(), &streams, permit, caller, standing, requests))
     }
 
     /// The reply to a command as a message, which may be compressed.

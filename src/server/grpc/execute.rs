@@ -30,6 +30,7 @@ use crate::{
     application::{
         AppError,
         byte_budget::{ByteBudget, HeldBytes},
+        event_streams::EventStreamPermit,
         requests::Target,
     },
     identity::Principal,
@@ -66,6 +67,7 @@ type Running = Pin<Box<dyn Future<Output = (Option<u64>, Reply)> + Send>>;
 pub fn run_all(
     api: ApiState,
     streams: &EventStreams,
+    permit: EventStreamPermit,
     caller: Principal,
     standing: Option<Arc<Standing>>,
     requests: Requests,
@@ -86,6 +88,7 @@ pub fn run_all(
         answered: VecDeque::new(),
         open: 0,
         failed: None,
+        _permit: permit,
     };
     tokio::spawn(call::carried(execution.run(sender)));
     ReceiverStream::new(replies).ready_chunks(SENDING).flat_map(move |replies| {
@@ -153,6 +156,8 @@ struct Execution {
     open: usize,
     /// Ends the call with this status once everything read has been answered.
     failed: Option<Status>,
+    /// The call may stay open for as long as its client likes.
+    _permit: EventStreamPermit,
 }
 
 impl Execution {
