@@ -51,7 +51,7 @@ pub struct ReadBound {
 }
 
 impl ReadBound {
-    /// A bound below what any read returns.
+    /// A bound within those of any read.
     #[must_use]
     pub fn new(max_events: usize, max_bytes: usize) -> Self {
         Self { max_events: max_events.min(MAX_READ_EVENTS), max_bytes: max_bytes.min(MAX_READ_BYTES) }

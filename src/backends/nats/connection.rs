@@ -42,7 +42,7 @@ pub struct Nats {
     /// The state of the connection.
     contact: Arc<Contact>,
     /// The names of the streams that this node has found or created.
-    met: Arc<Mutex<HashSet<String>>>,
+    seen_streams: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Nats {
@@ -80,8 +80,8 @@ impl Nats {
             connect.connect(servers).await.map_err(|error| format!("the address of NATS: {}", error.kind()))?;
         let mut jetstream = jetstream::new(client.clone());
         jetstream.set_timeout(options.request_timeout);
-        let (options, monitors, met) = (Arc::new(options), Arc::default(), Arc::default());
-        Ok(Self { client, jetstream, options, hosts, addresses, monitors, contact, met })
+        let (options, monitors, seen_streams) = (Arc::new(options), Arc::default(), Arc::default());
+        Ok(Self { client, jetstream, options, hosts, addresses, monitors, contact, seen_streams })
     }
 
     /// Waits until connected, at most for the connect timeout.
@@ -179,16 +179,13 @@ impl Nats {
     }
 
     /// Records that there is a stream of this name.
-    pub(super) fn meet(&self, stream: &str) {
-        let mut met = self.met.lock();
-        if !met.contains(stream) {
-            met.insert(stream.to_owned());
-        }
+    pub(super) fn saw_stream(&self, name: &str) {
+        self.seen_streams.lock().insert(name.to_owned());
     }
 
     /// Whether there has been a stream of this name.
-    pub(super) fn has_met(&self, stream: &str) -> bool {
-        self.met.lock().contains(stream)
+    pub(super) fn has_seen_stream(&self, name: &str) -> bool {
+        self.seen_streams.lock().contains(name)
     }
 
     /// Whether the servers that keep these streams sync the messages that they acknowledge; without a cluster, whether the connected server does.

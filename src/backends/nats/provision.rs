@@ -27,7 +27,7 @@ const SHORT_TRIES: usize = 3;
 const SHORT_TRY: Duration = Duration::from_millis(700);
 
 /// The pause before a stream that was deleted is created again. A server removes the folder of a stream a moment after its name: a folder that has
-/// been created anew by then goes as well, and the new stream stores nothing until the server is restarted (seen with nats-server 2.9).
+/// been created again by then goes as well, and the new stream stores nothing until the server is restarted (seen with nats-server 2.9).
 const FOLDER_GONE_AFTER: Duration = Duration::from_secs(1);
 
 /// How often a new stream is looked for: for about a second.
@@ -77,18 +77,18 @@ pub(super) async fn make_stream(nats: &Nats, wanted: Config) -> Result<Info, Con
             },
         };
         if let Some(found) = found {
-            nats.meet(&name);
+            nats.saw_stream(&name);
             return match unfit(&found.cached_info().config, &wanted) {
                 Some(why) => Err(ConnectError::Fatal(format!("the stream {name} {why}"))),
                 None => known(nats, found.cached_info(), false).await,
             };
         }
-        if nats.has_met(&name) {
+        if nats.has_seen_stream(&name) {
             sleep(FOLDER_GONE_AFTER).await;
         }
         match ask_again(|| nats.jetstream().create_stream(wanted.clone())).await {
             Ok(made) => {
-                nats.meet(&name);
+                nats.saw_stream(&name);
                 return known(nats, made.cached_info(), true).await;
             }
             Err(error) => match error.kind() {

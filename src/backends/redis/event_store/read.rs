@@ -123,6 +123,7 @@ impl RedisEventStore {
         direction: Direction,
         max_events: usize,
     ) -> Result<(Vec<Entry>, bool), StoreError> {
+        // A caller may need one more than a read returns, to see where a commit ends.
         let bound = ReadBound { max_events, ..ReadBound::events(0) };
         self.page(from, direction, Page::new(bound)).await
     }
