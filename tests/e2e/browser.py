@@ -68,6 +68,13 @@ class Browser(Process):
         """Waits until the script returns something true, and returns it; raises AssertionError after the timeout."""
         return until(what, lambda: self.run(script, *args))
 
+    def becomes(self, script, *args):
+        """Whether the script returns something true before the timeout: the page answers a key or a click a moment later."""
+        try:
+            return self.wait_for(script, script, *args)
+        except AssertionError:
+            return False
+
     def wait_for_text(self, text, selector="body", timeout_s=None):
         """Whether the text becomes visible in the element before the timeout."""
         try:

@@ -70,7 +70,7 @@ def check_with_key(browser, key):
         yield "the console does not require a key"
     if not browser.wait_for_text("logged out", "#connection"):
         yield "the console does not say that nobody is logged in"
-    if browser.run("return document.activeElement.id") != "key":
+    if not browser.becomes("return document.activeElement.id === 'key'"):
         yield "the field for the key does not have the focus"
     yield from (f"login: {violation}" for violation in browser.violations())
     if browser.source_contains("customer-of-the-test"):

@@ -37,19 +37,17 @@ def way_back(browser):
     browser.run("document.activeElement.closest('[data-row]').querySelector('[data-column=Items]').click()")
     if not browser.wait_for_text(row, "h1"):
         yield "a click on a row does not open it"
-    if browser.run("return scrollY || document.activeElement.id !== 'main'"):
+    if not browser.becomes("return scrollY === 0 && document.activeElement.id === 'main'"):
         yield "a new view does not begin at its top"
     browser.call("POST", "/back", {})
-    try:
-        browser.wait_for("the row has the focus again", "return document.activeElement.closest('[data-row]')?.dataset.row === arguments[0]", row)
-    except AssertionError:
+    if not browser.becomes("return document.activeElement.closest('[data-row]')?.dataset.row === arguments[0]", row):
         yield "the way back does not lead to the row"
-    if abs(browser.run("return scrollY") - scrolled) > 5:
+    if not browser.becomes("return Math.abs(scrollY - arguments[0]) <= 5", scrolled):
         yield f"the list was left at {scrolled} and is shown at {browser.run('return scrollY')}"
     browser.call("POST", "/forward", {})
     browser.wait_for_text(row, "h1")
     browser.click(".crumbs a")
-    if not browser.wait_for_text("of", ".pager") or "status=Pending" not in browser.call("GET", "/url"):
+    if not browser.wait_for_text("of", ".pager") or not browser.becomes("return location.hash.includes('status=Pending')"):
         yield "the link to the list has lost its filters"
 
 
@@ -69,14 +67,14 @@ def filters(browser):
         yield "a new order takes the focus from a filter"
     browser.navigate("#/orders?customer=one of several currencies")
     browser.wait_for_text("one of several currencies", "#orders")
-    if any(letter.isdigit() for letter in browser.text(".statuses")):
+    if not browser.becomes("return !/[0-9]/.test(document.querySelector('.statuses').innerText)"):
         yield f"the totals of all orders are shown beside the orders of one customer: {browser.text('.statuses')}"
     browser.resize(*PHONE)
-    is_shown = "return document.getElementById('more-filters').getClientRects().length > 0"
-    if browser.run(is_shown):
+    is_shown = "document.getElementById('more-filters').getClientRects().length > 0"
+    if not browser.becomes(f"return !({is_shown})"):
         yield "a phone shows every filter at first"
     browser.click(".more-toggle")
-    if not browser.run(is_shown) or browser.run("return document.querySelector('.more-toggle').getAttribute('aria-expanded')") != "true":
+    if not browser.becomes(f"return {is_shown} && document.querySelector('.more-toggle').getAttribute('aria-expanded') === 'true'"):
         yield "a phone does not show more filters on request"
     yield from (f"filters on a phone: {violation}" for violation in browser.violations())
     browser.click(".more-filters [href*='currency=EUR']")

@@ -43,11 +43,11 @@ def life_of_an_order(browser):
     browser.click(".form button[type=submit]")
     if not browser.wait_for_text("Refused: ", ".form .refusal"):
         yield "a price with too many decimals is not refused with an explanation"
-    if browser.run("return document.querySelector(\"[name='items[0].price']\").getAttribute('aria-invalid')") != "true":
+    if not browser.becomes("return document.querySelector(\"[name='items[0].price']\").getAttribute('aria-invalid') === 'true'"):
         yield "the invalid field is not marked"
-    if "Must have at most 2 decimals" not in browser.text("[name='items[0].price'] + .field-error"):
+    if not browser.wait_for_text("Must have at most 2 decimals", "[name='items[0].price'] + .field-error"):
         yield "the invalid field does not say what is wrong"
-    if browser.text(".form .total strong") != "1,999.000 USD":
+    if not browser.wait_for_text("1,999.000 USD", ".form .total strong"):
         yield f"the total of a new order is {browser.text('.form .total strong')}"
     browser.type("input[name='items[0].price']", "9.95")
     browser.click(".form button[type=submit]")
@@ -59,9 +59,9 @@ def life_of_an_order(browser):
         yield "the total is not grouped, or lacks its decimals"
     if not browser.wait_for_text("1 item, 9,950.00 USD", ".timeline"):
         yield "the compact event does not say what was ordered"
-    actions = "return [...document.querySelectorAll('[data-action]')].map(it => it.dataset.action).join()"
-    if browser.run(actions) != "pay,cancel":
-        yield f"a pending order has the actions {browser.run(actions)}"
+    actions = "[...document.querySelectorAll('[data-action]')].map(it => it.dataset.action).join()"
+    if not browser.becomes(f"return {actions} === 'pay,cancel'"):
+        yield f"a pending order has the actions {browser.run(f'return {actions}')}"
     perform_action(browser, "pay", paymentMethod="invoice")
     if not browser.wait_for_text("Paid", "h1 .badge"):
         yield "the payment is not shown"
@@ -90,9 +90,9 @@ def time_travel(browser, order):
         slider.value = 2; slider.dispatchEvent(new Event('input')); slider.dispatchEvent(new Event('change'));""")
     if not browser.wait_for_text("as it was at revision 2", "#past") or not browser.wait_for_text("Paid", "h1 .badge"):
         yield "the slider does not show the order as it was"
-    if browser.run("return document.querySelectorAll('[data-action]').length"):
+    if not browser.becomes("return document.querySelectorAll('[data-action]').length === 0"):
         yield "a past revision has actions"
-    if "revision=2" not in browser.call("GET", "/url"):
+    if not browser.becomes("return location.hash.includes('revision=2')"):
         yield "the address does not name the revision"
     # The address alone leads to the same view.
     address = browser.call("GET", "/url")
@@ -107,7 +107,7 @@ def time_travel(browser, order):
         browser.run("[...document.querySelectorAll('.segments button')].find(it => it.textContent === arguments[0]).click()", form)
         if not browser.wait_for_text(text, ".timeline"):
             yield f"the events as {form} do not say {text}"
-    if not browser.run("return document.querySelectorAll('.timeline li').length === 4"):
+    if not browser.becomes("return document.querySelectorAll('.timeline li').length === 4"):
         yield "the timeline does not have the four events"
     browser.run("[...document.querySelectorAll('.timeline a')].find(it => it.textContent === 'revision 3').click()")
     if not browser.wait_for_text("as it was at revision 3", "#past"):

@@ -12,8 +12,8 @@ def server_unreachable_and_back(browser):
     place(node, "before the end")
     browser.open("/dashboard")
     browser.wait_for_text("before the end", "#orders")
-    icon = "return document.getElementById('favicon').href"
-    healthy_icon = browser.run(icon)
+    icon = "document.getElementById('favicon').href"
+    healthy_icon = browser.run(f"return {icon}")
     node.kill()
     if not browser.wait_for_text("The server does not answer", "#unreachable", timeout_s=20):
         yield "the console does not say that the server is unreachable"
@@ -22,11 +22,11 @@ def server_unreachable_and_back(browser):
         yield f"the console does not say when the last answer was: {browser.text('#unreachable')}"
     if "before the end" not in browser.text("#orders"):
         yield "the last known values have disappeared"
-    if browser.run("return getComputedStyle(document.getElementById('main')).filter") == "none":
+    if not browser.becomes("return getComputedStyle(document.getElementById('main')).filter !== 'none'"):
         yield "the values of an unreachable server are not greyed"
-    if "no answer" not in browser.call("GET", "/title") or browser.run(icon) == healthy_icon:
+    if not browser.becomes(f"return document.title.includes('no answer') && {icon} !== arguments[0]", healthy_icon):
         yield "the title and the icon of the tab do not say that the server is unreachable"
-    if "live" in browser.text("#connection"):
+    if not browser.becomes("return !document.getElementById('connection').innerText.includes('live')"):
         yield "a dead server is shown as live"
     browser.navigate("#/server")
     if not browser.wait_for_text("There is nothing to show yet", "main"):
@@ -40,7 +40,7 @@ def server_unreachable_and_back(browser):
     if not browser.wait_for_text("There are no orders yet", "main"):
         yield "the console does not show the values of the new process"
     place(node, "after the start")
-    if not browser.wait_for_text("after the start", "#orders") or "no answer" in browser.call("GET", "/title"):
+    if not browser.wait_for_text("after the start", "#orders") or not browser.becomes("return !document.title.includes('no answer')"):
         yield "the console does not follow the new process"
 
 
