@@ -17,13 +17,14 @@ use ordersystem::{
 };
 use tokio::time::{Instant, timeout};
 
-use crate::support::Process;
+use crate::{load::answered, support::Process};
 
 /// The totals, as fresh as the log.
 pub async fn stats(service: &Process) -> GetOrderStatsResponse {
     let consistency = ReadConsistency { level: ConsistencyLevel::Strong.into(), token: String::new() };
     let request = GetOrderStatsRequest { consistency: Some(consistency) };
-    service.queries().await.get_order_stats(request).await.unwrap().into_inner()
+    let queries = service.queries().await;
+    answered(&queries, request, |mut client, request| async move { client.get_order_stats(request).await }).await
 }
 
 /// Checks that the list has exactly these orders, with these ids and revisions, and that the totals count each as a dollar.
@@ -36,12 +37,13 @@ pub async fn assert_list_and_stats(service: &Process, orders: &HashMap<String, i
 
 /// Every order of the list with its revision.
 pub async fn listed(service: &Process) -> HashMap<String, i64> {
-    let mut queries = service.queries().await;
+    let queries = service.queries().await;
     let mut listed = HashMap::new();
     let mut page_token = String::new();
     loop {
         let request = ListOrdersRequest { page_size: 100, page_token, ..Default::default() };
-        let page = queries.list_orders(request).await.unwrap().into_inner();
+        let page =
+            answered(&queries, request, |mut client, request| async move { client.list_orders(request).await }).await;
         for row in page.orders {
             assert_eq!(listed.insert(row.order_id, row.revision), None, "listed twice");
         }

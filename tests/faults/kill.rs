@@ -7,7 +7,7 @@ use ordersystem::proto::catga::orders::v1::GetOrderRequest;
 use crate::{
     audit::{assert_list_and_stats, assert_log, assert_published},
     durable::Durable,
-    load::{self, Known, new_order},
+    load::{self, Known, create, get_order, new_order},
     support::Process,
 };
 
@@ -63,14 +63,17 @@ async fn killed_when_it_has_acknowledged(backend: Durable) {
     let mut acknowledged = Vec::new();
     for round in 0..4 {
         let service = Process::serve(&settings).await;
-        let mut queries = service.queries().await;
+        let queries = service.queries().await;
         for order_id in acknowledged.clone() {
-            queries.get_order(GetOrderRequest { order_id, ..Default::default() }).await.expect("it was acknowledged");
+            // It was acknowledged.
+            let get = GetOrderRequest { order_id, ..Default::default() };
+            get_order(&queries, get).await;
         }
-        let mut client = service.commands().await;
-        let reply = client.create_order(new_order("c", &format!("last-{round}"))).await.unwrap();
+        let client = service.commands().await;
+        let last = new_order("c", &format!("last-{round}"));
+        let reply = create(&client, last).await;
         service.kill().await;
-        acknowledged.push(reply.into_inner().order.unwrap().order_id);
+        acknowledged.push(reply.order.unwrap().order_id);
     }
     assert_log(&*backend.log().await, &acknowledged.into_iter().map(|order_id| (order_id, 1)).collect()).await;
 }

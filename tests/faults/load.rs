@@ -3,21 +3,26 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use ordersystem::proto::{
     Money,
     catga::orders::v1::{
-        CreateOrderRequest, NewOrderItem, PayOrderRequest, order_command_service_client::OrderCommandServiceClient,
+        CreateOrderRequest, CreateOrderResponse, GetOrderRequest, GetOrderResponse, NewOrderItem, PayOrderRequest,
+        PayOrderResponse, order_command_service_client::OrderCommandServiceClient,
+        order_query_service_client::OrderQueryServiceClient,
     },
 };
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 
-use crate::support::Process;
+use crate::support::{PATIENCE, Process};
+
+/// The pause before a refused call is repeated.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// The clients' knowledge.
 #[derive(Clone, Default)]
@@ -85,6 +90,50 @@ pub fn payment(order_id: &str, request_id: &str) -> PayOrderRequest {
     }
 }
 
+/// Whether an outage explains the refusal. Answers of the service have a reason; an error without one is a broken connection.
+fn is_outage(status: &Status) -> bool {
+    matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted)
+        || status.get_details_error_info().is_none()
+}
+
+/// The outcome of a call that is repeated while an outage explains its refusal: on a busy machine a broker may be silent for seconds. A command needs a
+/// request id.
+pub async fn settled<C: Clone, R: Clone, T, F>(client: &C, request: R, call: impl Fn(C, R) -> F) -> Result<T, Status>
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match call(client.clone(), request.clone()).await {
+            Err(status) if is_outage(&status) && Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+            outcome => return outcome.map(Response::into_inner),
+        }
+    }
+}
+
+/// The reply to such a call, which must not be refused.
+pub async fn answered<C: Clone, R: Clone, T, F>(client: &C, request: R, call: impl Fn(C, R) -> F) -> T
+where
+    F: Future<Output = Result<Response<T>, Status>>,
+{
+    settled(client, request, call).await.expect("a reply")
+}
+
+/// The reply to CreateOrder.
+pub async fn create(client: &OrderCommandServiceClient<Channel>, request: CreateOrderRequest) -> CreateOrderResponse {
+    answered(client, request, |mut client, request| async move { client.create_order(request).await }).await
+}
+
+/// The reply to PayOrder.
+pub async fn pay(client: &OrderCommandServiceClient<Channel>, request: PayOrderRequest) -> PayOrderResponse {
+    answered(client, request, |mut client, request| async move { client.pay_order(request).await }).await
+}
+
+/// The reply to GetOrder.
+pub async fn get_order(client: &OrderQueryServiceClient<Channel>, request: GetOrderRequest) -> GetOrderResponse {
+    answered(client, request, |mut client, request| async move { client.get_order(request).await }).await
+}
+
 /// `clients` clients that work until the service is gone. Their orders are named after `round`.
 pub async fn until_gone(service: &Process, clients: usize, round: usize, known: &Known) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -119,18 +168,18 @@ pub async fn retry_all(service: &Process, known: &Known) {
     let all: Vec<_> = acknowledged.keys().cloned().chain(in_doubt).collect();
     let acknowledged = Arc::new(acknowledged);
     for part in all.chunks(all.len().div_ceil(16).max(1)) {
-        let (mut client, known, acknowledged) = (service.commands().await, known.clone(), Arc::clone(&acknowledged));
+        let (client, known, acknowledged) = (service.commands().await, known.clone(), Arc::clone(&acknowledged));
         let part = part.to_vec();
         tasks.spawn(async move {
             for request_id in part {
                 let name = request_id.rsplit_once('-').unwrap().0;
-                let reply = client.create_order(new_order(name, &request_id)).await.unwrap().into_inner();
+                let reply = create(&client, new_order(name, &request_id)).await;
                 let order_id = reply.order.unwrap().order_id;
                 if let Some((first, _)) = acknowledged.get(&request_id) {
                     assert_eq!(&order_id, first, "an acknowledged order is lost, or made twice");
                 }
-                let paid = client.pay_order(payment(&order_id, &request_id)).await.unwrap().into_inner().order.unwrap();
-                assert_eq!(paid.revision, 2);
+                let paid = pay(&client, payment(&order_id, &request_id)).await;
+                assert_eq!(paid.order.unwrap().revision, 2);
                 known.note(&request_id, &order_id, 2);
             }
         });
@@ -194,11 +243,8 @@ impl Worker {
 
     /// Waits after a refusal that an outage explains. Any other would be a wrong answer.
     async fn bear(&self, status: &Status) {
-        // Answers of the service have a reason; an error without one is a broken connection.
-        let has_reason = status.get_details_error_info().is_some();
-        let is_outage = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
-        assert!(is_outage || !has_reason, "{status:?}");
+        assert!(is_outage(status), "{status:?}");
         self.known.note_refusal(status);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(PAUSE).await;
     }
 }

@@ -11,7 +11,7 @@ use ordersystem::{
 use crate::{
     audit::{assert_list_and_stats, listed, stats},
     durable::Durable,
-    load::{Known, new_order, payment},
+    load::{Known, create, new_order, pay, payment},
     redis_server::{DURABLE, RedisServer},
     shorter_log::reason,
     support::{Process, embedded, refused, run, until},
@@ -23,10 +23,10 @@ fn settings(server: &RedisServer, dir: &Path) -> Vec<String> {
 }
 
 async fn place(service: &Process, known: &Known, names: impl IntoIterator<Item = u32>) {
-    let mut client = service.commands().await;
+    let client = service.commands().await;
     for name in names {
         let request_id = format!("order-{name}");
-        let reply = client.create_order(new_order("c", &request_id)).await.unwrap().into_inner();
+        let reply = create(&client, new_order("c", &request_id)).await;
         known.note(&request_id, &reply.order.unwrap().order_id, 1);
     }
 }
@@ -139,7 +139,8 @@ async fn a_read_model_that_takes_no_events_is_said_once_and_that_it_takes_them_a
     let args = [&embedded(folder.path())[..], &["--log-level".as_ref(), "info,ordersystem::processors=debug".as_ref()]];
     let service = Process::serve(&args.concat()).await;
     let (order_id, _) = known.orders().into_iter().next().unwrap();
-    service.commands().await.pay_order(payment(&order_id, "pay")).await.unwrap();
+    let client = service.commands().await;
+    pay(&client, payment(&order_id, "pay")).await;
     let tries = "the order projection is tried again";
     let tried = || service.said().iter().filter(|line| line.contains(tries)).count();
     until("it has been tried again and again", async || tried() >= 4).await;

@@ -12,7 +12,7 @@ use tonic::{Code, Status, transport::Channel};
 use crate::{
     audit::{assert_log, assert_published, listed, stats},
     durable::Durable,
-    load::{new_order, payment},
+    load::{create, get_order, new_order, pay, payment, settled},
     support::Process,
 };
 
@@ -51,16 +51,20 @@ async fn one_winner_each(backend: Durable, more: &[&str]) {
 
 /// The id of the order, and the number of payments that took effect.
 async fn pay_and_cancel(clients: [OrderCommandServiceClient<Channel>; 2], name: String) -> (String, i64) {
-    let [mut one, mut other] = clients.clone();
-    let created = one.create_order(new_order("c", &name)).await.unwrap().into_inner();
+    let [one, other] = clients;
+    let created = create(&one, new_order("c", &name)).await;
     let id = created.order.unwrap().order_id;
-    let cancel = || CancelOrderRequest { order_id: id.clone(), ..Default::default() };
-    let [mut cancelling_one, mut cancelling_other] = clients;
+    let payment_by = |node: &str| payment(&id, &format!("{name}-{node}"));
+    let cancel = |node: &str| CancelOrderRequest {
+        order_id: id.clone(),
+        request_id: format!("cancel-{name}-{node}"),
+        ..Default::default()
+    };
     let (paid_by_one, paid_by_other, cancelled_by_one, cancelled_by_other) = tokio::join!(
-        one.pay_order(payment(&id, &format!("{name}-one"))),
-        other.pay_order(payment(&id, &format!("{name}-other"))),
-        cancelling_one.cancel_order(cancel()),
-        cancelling_other.cancel_order(cancel()),
+        settled(&one, payment_by("one"), |mut client, request| async move { client.pay_order(request).await }),
+        settled(&other, payment_by("other"), |mut client, request| async move { client.pay_order(request).await }),
+        settled(&one, cancel("one"), |mut client, request| async move { client.cancel_order(request).await }),
+        settled(&other, cancel("other"), |mut client, request| async move { client.cancel_order(request).await }),
     );
     let payments = winners([paid_by_one, paid_by_other]);
     assert_eq!(winners([cancelled_by_one, cancelled_by_other]), 1, "order {id} was cancelled twice, or never");
@@ -82,7 +86,8 @@ fn winners<T>(outcomes: [Result<T, Status>; 2]) -> i64 {
 
 async fn get(node: &Process, id: &str) -> GetOrderResponse {
     let request = GetOrderRequest { order_id: id.to_owned(), ..Default::default() };
-    node.queries().await.get_order(request).await.unwrap().into_inner()
+    let queries = node.queries().await;
+    get_order(&queries, request).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,17 +115,17 @@ async fn a_node_finds_in_the_shared_cache_what_another_has_folded() {
         backend.settings().into_iter().chain(own).collect::<Vec<_>>()
     };
     let (one, other) = (Process::serve(&settings("1")).await, Process::serve(&settings("2")).await);
-    let mut writing = one.commands().await;
+    let writing = one.commands().await;
     let mut ids = Vec::new();
     for number in 0..20 {
         let request_id = format!("order-{number}");
-        let created = writing.create_order(new_order("c", &request_id)).await.unwrap().into_inner();
+        let created = create(&writing, new_order("c", &request_id)).await;
         ids.push((created.order.unwrap().order_id, request_id));
     }
     for (id, request_id) in &ids {
         assert_eq!(get(&other, id).await.order.unwrap().revision, 1);
         // From now on the other node's own copy is stale; the log tells it so.
-        writing.pay_order(payment(id, request_id)).await.unwrap();
+        pay(&writing, payment(id, request_id)).await;
         while get(&other, id).await.order.unwrap().revision < 2 {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }

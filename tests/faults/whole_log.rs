@@ -26,7 +26,7 @@ use ordersystem::{
 use tonic::Code;
 
 use crate::{
-    load::{new_order, payment},
+    load::{create, get_order, new_order, pay, payment, settled},
     nats_server::NatsServer,
     redis_server::{DURABLE, RedisServer},
     support::{Process, command, run, run_blocking, until},
@@ -145,13 +145,13 @@ async fn a_log_copied_through_all_backends_is_the_same_and_knows_its_requests() 
     let (redis, nats) = (RedisServer::start(DURABLE), NatsServer::start(""));
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let service = Process::serve_from(dirs[0].path()).await;
-    let mut client = service.commands().await;
+    let client = service.commands().await;
     let mut orders = Vec::new();
     for index in 0..40 {
         let request_id = format!("c-{index}");
-        let reply = client.create_order(new_order("c", &request_id)).await.unwrap().into_inner();
+        let reply = create(&client, new_order("c", &request_id)).await;
         let order_id = reply.order.unwrap().order_id;
-        client.pay_order(payment(&order_id, &request_id)).await.unwrap();
+        pay(&client, payment(&order_id, &request_id)).await;
         orders.push((request_id, order_id));
     }
     // The service continues meanwhile: its folder is only read.
@@ -172,21 +172,29 @@ async fn a_log_copied_through_all_backends_is_the_same_and_knows_its_requests() 
     ];
     for settings in settings {
         let copy = Process::serve(&settings).await;
-        let (mut client, mut queries) = (copy.commands().await, copy.queries().await);
+        let (client, queries) = (copy.commands().await, copy.queries().await);
         for (request_id, order_id) in &orders {
-            let again = client.create_order(new_order("c", request_id)).await.unwrap().into_inner();
+            let again = create(&client, new_order("c", request_id)).await;
             assert_eq!(&again.order.unwrap().order_id, order_id, "{settings:?}: the first answer");
-            let again = client.pay_order(payment(order_id, request_id)).await.unwrap().into_inner();
+            let again = pay(&client, payment(order_id, request_id)).await;
             assert_eq!(again.order.unwrap().revision, 2);
-            let other = client.create_order(new_order("other", request_id)).await.unwrap_err();
+            let other = settled(&client, new_order("other", request_id), |mut client, request| async move {
+                client.create_order(request).await
+            })
+            .await;
+            let other = other.unwrap_err();
             assert_eq!(other.code(), Code::AlreadyExists, "{settings:?}: {other:?}");
             let mut other = payment(order_id, request_id);
             other.payment_method = "cash".to_owned();
-            assert_eq!(client.pay_order(other).await.unwrap_err().code(), Code::AlreadyExists);
+            let other =
+                settled(&client, other, |mut client, request| async move { client.pay_order(request).await }).await;
+            assert_eq!(other.unwrap_err().code(), Code::AlreadyExists);
         }
         let request = GetOrderRequest { order_id: orders[7].1.clone(), ..Default::default() };
-        assert_eq!(queries.get_order(request).await.unwrap().into_inner().order.unwrap().revision, 2);
-        client.create_order(new_order("c", "after-the-copy")).await.expect("it continues like any log");
+        let order = get_order(&queries, request).await.order;
+        assert_eq!(order.unwrap().revision, 2);
+        // It continues like any log.
+        create(&client, new_order("c", "after-the-copy")).await;
         copy.kill().await;
     }
     let (code, lines) = findings(&[&round[0], &round[1]]);
