@@ -55,6 +55,20 @@ impl ByteBudget {
         true
     }
 
+    /// Replaces `held`, bytes of this budget, by `bytes`; returns `false` and changes nothing if it has no room for them.
+    #[must_use]
+    pub fn replace(&self, held: &mut usize, bytes: usize) -> bool {
+        if let Some(less) = held.checked_sub(bytes) {
+            if less > 0 {
+                self.give_back(less);
+            }
+        } else if !self.take(bytes - *held) {
+            return false;
+        }
+        *held = bytes;
+        true
+    }
+
     fn give_back(&self, bytes: usize) {
         self.0.held.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(whole) = &self.0.whole {
@@ -80,20 +94,13 @@ impl HeldBytes {
     /// Reserves `bytes` more; returns `false` and reserves nothing if the budget has no room for them.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let is_taken = self.budget.take(bytes);
-        self.bytes += if is_taken { bytes } else { 0 };
-        is_taken
+        self.bytes.checked_add(bytes).is_some_and(|sum| self.budget.replace(&mut self.bytes, sum))
     }
 
     /// Replaces the reservation by `bytes`; returns `false` and changes nothing if the budget has no room for them.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
-        if let Some(less) = self.bytes.checked_sub(bytes) {
-            self.bytes = bytes;
-            self.budget.give_back(less);
-            return true;
-        }
-        self.grow(bytes - self.bytes)
+        self.budget.replace(&mut self.bytes, bytes)
     }
 }
 

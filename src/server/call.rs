@@ -7,8 +7,8 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Version, header}
 use super::{
     access::table::{self, Called},
     connection::Connection,
-    event_streams::SentBytes,
     meters::Meter,
+    sending::Sending,
 };
 use crate::application::byte_budget::ByteBudget;
 pub use crate::telemetry::call_id::{CALL_ID, CallId};
@@ -84,10 +84,10 @@ pub fn request_budget(extensions: &Extensions) -> ByteBudget {
     connection(extensions).map_or_else(ByteBudget::unbounded, |connection| connection.request_bytes.clone())
 }
 
-/// An empty reservation of the bytes that are being sent to its client.
+/// The bounds of the bytes that are being sent to its client.
 #[must_use]
-pub fn sent_bytes(extensions: &Extensions) -> SentBytes {
-    connection(extensions).map_or_else(SentBytes::unbounded, |connection| connection.event_streams.sent_bytes())
+pub fn sending(extensions: &Extensions) -> Sending {
+    connection(extensions).map_or_else(Sending::unbounded, |connection| connection.event_streams.sending().clone())
 }
 
 /// The media type of server-sent events.

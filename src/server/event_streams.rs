@@ -1,5 +1,6 @@
 //! The open streams of a node, and their data that waits to be read by clients.
 
+use super::sending::Sending;
 use crate::application::{
     AppError,
     byte_budget::{ByteBudget, HeldBytes},
@@ -9,10 +10,6 @@ use crate::application::{
 
 /// The bytes read from the log, or produced by commands, that wait to be sent, for all streams of a node.
 const READ_BYTES: usize = 24 * 1024 * 1024;
-/// The bytes being sent. A separate budget, so that messages that have begun continue even while the other one stays full.
-const SENT_BYTES: usize = 20 * 1024 * 1024;
-/// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
-const LAST_BYTES: usize = 8 * 1024 * 1024;
 /// The streams of a node that read at the same time while they catch up: fewer than the embedded store can read at once.
 const CATCHING_UP: usize = 3;
 /// The replies of many orders or events that a node makes at the same time, and those of one connection: each takes several times its size of memory
@@ -21,10 +18,8 @@ const LARGE_REPLIES: usize = 4;
 const LARGE_REPLIES_OF_CONNECTION: usize = 2;
 /// The events that are scanned for one page, whether they match its filter or not: one that matches nothing would read the whole log.
 pub const MAX_SCANNED_FOR_PAGE: usize = 100_000;
-/// The divisor of each budget that gives the share of one connection.
+/// The divisor of the budget that gives the share of one connection.
 const CONNECTION_SHARE: usize = 4;
-/// The divisor for last messages: the largest message must fit into the share.
-const CONNECTION_SHARE_OF_LAST: usize = 2;
 
 /// The bounds of event streams: of a whole node, or of one connection within it. Cheap to clone; clones share them.
 #[derive(Clone, Debug)]
@@ -32,8 +27,7 @@ pub struct EventStreams {
     permits: ByteBudget,
     permits_of_connection: usize,
     read: ByteBudget,
-    sent: ByteBudget,
-    last: ByteBudget,
+    sending: Sending,
     catch_up: Turns,
     replies: Turns,
 }
@@ -46,8 +40,7 @@ impl EventStreams {
             permits: ByteBudget::new(max),
             permits_of_connection: max_of_connection,
             read: ByteBudget::new(READ_BYTES),
-            sent: ByteBudget::new(SENT_BYTES),
-            last: ByteBudget::new(LAST_BYTES),
+            sending: Sending::of_node(),
             catch_up: Turns::new(CATCHING_UP, 1),
             replies: Turns::new(LARGE_REPLIES, LARGE_REPLIES_OF_CONNECTION),
         }
@@ -60,8 +53,7 @@ impl EventStreams {
             permits: self.permits.share(self.permits_of_connection),
             permits_of_connection: self.permits_of_connection,
             read: self.read.share(READ_BYTES / CONNECTION_SHARE),
-            sent: self.sent.share(SENT_BYTES / CONNECTION_SHARE),
-            last: self.last.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST),
+            sending: self.sending.of_connection(),
             catch_up: self.catch_up.of_connection(),
             replies: self.replies.of_connection(),
         }
@@ -107,62 +99,10 @@ impl EventStreams {
         self.read.share(max)
     }
 
-    /// An empty reservation of the bytes being sent to clients.
+    /// The bounds of the bytes being sent to clients.
     #[must_use]
-    pub fn sent_bytes(&self) -> SentBytes {
-        SentBytes { sent: HeldBytes::none(self.sent.clone()), last: HeldBytes::none(self.last.clone()) }
-    }
-}
-
-/// The bytes that one reply is sending.
-#[derive(Debug)]
-pub struct SentBytes {
-    sent: HeldBytes,
-    last: HeldBytes,
-}
-
-/// Whether the budget has room for a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// There is room.
-    Yes,
-    /// There is room only for a last message, after which the reply ends.
-    ForTheLast,
-    /// There is no room, not even for a last message.
-    None,
-}
-
-impl SentBytes {
-    /// At most `max` bytes, and at most `max_of_last` bytes of last messages.
-    #[must_use]
-    pub fn new(max: &ByteBudget, max_of_last: &ByteBudget) -> Self {
-        Self { sent: HeldBytes::none(max.clone()), last: HeldBytes::none(max_of_last.clone()) }
-    }
-
-    /// Unbounded, where no listener has set a bound.
-    #[must_use]
-    pub fn unbounded() -> Self {
-        Self::new(&ByteBudget::unbounded(), &ByteBudget::unbounded())
-    }
-
-    /// Replaces the reservation by `bytes`.
-    #[must_use]
-    pub fn set(&mut self, bytes: usize) -> Room {
-        if self.sent.set(bytes) {
-            return Room::Yes;
-        }
-        if self.last.set(bytes) { Room::ForTheLast } else { Room::None }
-    }
-
-    /// Reserves `bytes` in all; returns `false` and changes nothing without room for more than a last message.
-    #[must_use]
-    pub fn grow_to(&mut self, bytes: usize) -> bool {
-        self.sent.set(bytes)
-    }
-
-    /// Releases the reservation.
-    pub fn clear(&mut self) {
-        let _less = self.sent.set(0) && self.last.set(0);
+    pub const fn sending(&self) -> &Sending {
+        &self.sending
     }
 }
 

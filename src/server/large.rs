@@ -1,4 +1,5 @@
-//! Large replies of one message: they count against the budget of replies that are being sent, like those of streams.
+//! Replies of one message. Large ones count against the budget of replies that are being sent, like those of streams; so do small ones, where many of
+//! them wait on one connection.
 
 use std::{
     pin::Pin,
@@ -13,8 +14,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 
 use super::{
-    event_streams::SentBytes,
     paced::{Ending, PacedBody},
+    sending::{Room, SentBytes},
 };
 use crate::application::AppError;
 
@@ -34,7 +35,7 @@ impl Reserved {
     }
 }
 
-/// The size from which a reply counts: smaller ones fit into the buffers of their connection.
+/// The size from which a reply always counts.
 pub const LARGE_BYTES: u64 = 16 * 1024;
 
 /// The error in place of a large reply that has no room, or is not read. A command has taken effect by then, which the error must not deny.
@@ -57,15 +58,49 @@ pub enum UnaryBody<B> {
         /// The reservation for a large message, and whether the call is a command.
         reserve: Option<(SentBytes, bool)>,
     },
-    /// A large message.
+    /// A large message, or a small one that counts.
     Large(PacedBody),
 }
 
 impl<B> UnaryBody<B> {
-    /// Passes `inner` on; a large message is reserved in `held` until it has been handed over. Without room, the call ends with an error, see
+    /// Passes `inner` on; a large message is reserved in `held` until it is written. Without room, the call ends with an error, see
     /// [`instead_of_reply`].
     pub const fn new(inner: B, held: SentBytes, is_command: bool) -> Self {
         Self::Small { inner: Some(inner), reserve: Some((held, is_command)) }
+    }
+}
+
+impl<B> UnaryBody<B>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
+    /// Reserves the message of `inner` in `held` already now, whatever its size. Otherwise it would be made only once its client reads, and wait in
+    /// a larger form.
+    ///
+    /// # Errors
+    /// The error that replaces the reply if there is no room.
+    pub fn counted(
+        mut inner: B,
+        mut held: SentBytes,
+        is_command: bool,
+        task: &mut Context<'_>,
+    ) -> Result<Self, AppError> {
+        let first = match Pin::new(&mut inner).poll_frame(task) {
+            // No reply of one message waits for anything.
+            Poll::Pending => return Ok(Self::new(inner, held, is_command)),
+            Poll::Ready(first) => first,
+        };
+        let instead = instead_of_reply(is_command);
+        let first = match first {
+            Some(Ok(frame)) => Some(Ok(frame.map_data(|data| Bytes::copy_from_slice(&data)))),
+            other => other,
+        };
+        let bytes = first.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+        if held.set(bytes) == Room::None {
+            return Err(instead);
+        }
+        let body = Body::new(Begun { first, rest: Body::new(inner) });
+        Ok(Self::Large(PacedBody::whole(body, held, Ending::Trailers, instead)))
     }
 }
 
@@ -86,8 +121,8 @@ where
         let is_large = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(|data| data.len() as u64 > LARGE_BYTES);
         match (frame, reserve.take(), inner) {
             (Some(Ok(first)), Some((held, is_command)), inner) if is_large(&first) => {
-                let body =
-                    Body::new(Begun { first: Some(first), rest: inner.take().map_or_else(Body::empty, Body::new) });
+                let rest = inner.take().map_or_else(Body::empty, Body::new);
+                let body = Body::new(Begun { first: Some(Ok(first)), rest });
                 *self = Self::Large(PacedBody::whole(body, held, Ending::Trailers, instead_of_reply(is_command)));
                 self.poll_frame(task)
             }
@@ -116,7 +151,7 @@ where
 /// A body whose first frame has been read already.
 #[derive(Debug)]
 struct Begun {
-    first: Option<Frame<Bytes>>,
+    first: Option<Result<Frame<Bytes>, axum::Error>>,
     rest: Body,
 }
 
@@ -126,7 +161,7 @@ impl HttpBody for Begun {
 
     fn poll_frame(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(first))),
+            Some(first) => Poll::Ready(Some(first)),
             None => Pin::new(&mut self.rest).poll_frame(task),
         }
     }
@@ -142,25 +177,26 @@ mod tests {
     use tonic::{Code, Status};
 
     use super::*;
-    use crate::application::byte_budget::ByteBudget;
+    use crate::{application::byte_budget::ByteBudget, server::sending::Sending};
 
-    fn reply(bytes: usize, sent: &ByteBudget, last: &ByteBudget) -> UnaryBody<Body> {
-        UnaryBody::new(Body::from(vec![7; bytes]), SentBytes::new(sent, last), false)
+    fn reply(bytes: usize, sending: &Sending) -> UnaryBody<Body> {
+        UnaryBody::new(Body::from(vec![7; bytes]), sending.reservation(), false)
     }
 
     #[tokio::test]
-    async fn a_large_reply_counts_until_it_is_handed_over_and_a_small_one_does_not() {
+    async fn a_large_reply_counts_until_it_is_written_and_a_small_one_does_not() {
         let (sent, last) = (ByteBudget::new(100_000), ByteBudget::new(50_000));
-        let mut small = reply(16_000, &sent, &last);
+        let sending = Sending::new(sent.clone(), last.clone());
+        let mut small = reply(16_000, &sending);
         small.frame().await.expect("not over").expect("no error");
         assert_eq!(sent.held(), 0);
-        let mut large = reply(90_000, &sent, &last);
+        let mut large = reply(90_000, &sending);
         let mut bytes = large.frame().await.expect("not over").expect("no error").into_data().expect("data").len();
         assert_eq!(sent.held(), 90_000);
-        let mut second = reply(40_000, &sent, &last);
-        second.frame().await.expect("not over").expect("no error");
+        let mut second = reply(40_000, &sending);
+        let waiting = second.frame().await.expect("not over").expect("no error");
         assert_eq!(last.held(), 40_000, "whole, from the reserve");
-        let mut third = reply(40_000, &sent, &last);
+        let mut third = reply(40_000, &sending);
         let frame = third.frame().await.expect("not over").expect("no error");
         let status = Status::from_header_map(frame.trailers_ref().expect("no part of the message")).expect("a status");
         assert_eq!(status.code(), Code::ResourceExhausted);
@@ -169,8 +205,27 @@ mod tests {
         }
         assert_eq!(bytes, 90_000);
         assert!(second.frame().await.is_none(), "a whole reply has no end of its own");
-        drop((large, second, third));
+        drop((large, second, third, waiting));
         assert_eq!((sent.held(), last.held()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_small_reply_that_counts_is_made_at_once_and_replaced_without_room() {
+        let (sent, last) = (ByteBudget::new(1_000), ByteBudget::new(0));
+        let sending = Sending::new(sent.clone(), last);
+        let counted = |bytes: usize| {
+            let body = Body::from(vec![7; bytes]);
+            UnaryBody::counted(body, sending.reservation(), true, &mut Context::from_waker(std::task::Waker::noop()))
+        };
+        let mut first = counted(900).expect("room");
+        assert_eq!(sent.held(), 900);
+        assert!(matches!(counted(900), Err(AppError::OutcomeUnknown(_))));
+        let data = first.frame().await.expect("not over").expect("no error").into_data().expect("data");
+        assert!(first.frame().await.is_none());
+        drop(first);
+        assert_eq!((data.len(), sent.held()), (900, 900), "it is not written yet");
+        drop(data);
+        assert_eq!(sent.held(), 0);
     }
 
     #[test]

@@ -252,6 +252,7 @@ async fn connection<S, B>(
     // Small replies must not be delayed by Nagle's algorithm.
     let _ = stream.set_nodelay(true);
     let peer = stream.peer_addr().ok();
+    let options = ServerOptions { event_streams: options.event_streams.of_connection(), ..options };
     let shared = |certificate: Option<PeerCertificate>, options: &ServerOptions| {
         let unread = Arc::clone(&activity.unread);
         let shared = Arc::new(Connection {
@@ -259,7 +260,7 @@ async fn connection<S, B>(
             certificate,
             last_caller: LastCaller::default(),
             request_bytes: options.request_bytes.share(CONNECTION_REQUEST_BYTES),
-            event_streams: options.event_streams.of_connection(),
+            event_streams: options.event_streams.clone(),
             caller: options.admission.caller(),
             meters: Arc::clone(&options.meters),
         });

@@ -19,6 +19,7 @@ pub mod operators;
 pub mod paced;
 pub mod principal;
 pub mod rest;
+pub mod sending;
 pub mod settings;
 pub mod stack;
 pub mod tls;

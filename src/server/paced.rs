@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{
     error::{ApiError, trailers},
-    event_streams::{Room, SentBytes},
+    sending::{Room, SentBytes},
 };
 use crate::application::AppError;
 
@@ -106,7 +106,7 @@ pub enum Ending {
     Bytes(Bytes),
 }
 
-/// The body of a reply that counts against a budget while it waits to be read.
+/// The body of a reply that counts against a budget until it is written to the socket.
 #[derive(Debug)]
 pub struct PacedBody(Arc<Mutex<Reply>>);
 
@@ -114,8 +114,9 @@ pub struct PacedBody(Arc<Mutex<Reply>>);
 struct Reply {
     /// `None` once it has ended, or was ended early.
     inner: Option<Body>,
-    /// Data produced and not handed over yet.
+    /// Data produced and not handed over yet, with its reservation.
     rest: Bytes,
+    /// The reservation of a reply that has not begun; empty if none was made.
     held: SentBytes,
     /// For a single message rather than a stream of them: the error that replaces it.
     instead: Option<AppError>,
@@ -129,7 +130,7 @@ struct Reply {
 }
 
 impl PacedBody {
-    /// Paces `inner`, whose bytes are reserved in `held` while they wait.
+    /// Paces `inner`, whose messages are reserved within the bounds of `held`.
     #[must_use]
     pub fn new(inner: Body, held: SentBytes, ending: Ending) -> Self {
         Self::of(inner, held, ending, None)
@@ -165,6 +166,26 @@ impl Reply {
     fn end(&mut self, why: AppError) {
         if self.inner.take().is_some() {
             self.is_ended_by = Some(why);
+            self.held.clear();
+        }
+    }
+
+    /// Takes over `data`, a whole message, to be handed over; it counts until it is written. One without room is dropped, and the client requests it
+    /// again when it resumes.
+    fn take_over(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        let further = self.held.another();
+        let mut held = std::mem::replace(&mut self.held, further);
+        let room = held.set(data.len());
+        if room != Room::None {
+            self.rest = held.with(data);
+        }
+        match (room, self.instead.clone()) {
+            (Room::Yes, _) | (Room::ForTheLast, Some(_)) => {}
+            (Room::None, Some(instead)) => self.end(instead),
+            (Room::ForTheLast | Room::None, None) => self.end(AppError::ReadersBehind),
         }
     }
 
@@ -176,10 +197,6 @@ impl Reply {
                 self.size = self.size.map(|size| size.saturating_sub(piece.len() as u64));
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            // The bytes of a whole reply may have been reserved before it began.
-            if self.instead.is_none() {
-                self.held.clear();
-            }
             let Some(inner) = &mut self.inner else { return Poll::Ready(self.last_frame()) };
             let frame = match Pin::new(inner).poll_frame(task) {
                 Poll::Pending => return Poll::Pending,
@@ -190,18 +207,7 @@ impl Reply {
                 }
             };
             match frame.into_data() {
-                Ok(data) => {
-                    // Whole messages. One without room is dropped, and the client requests it again when it resumes.
-                    let room = self.held.set(data.len());
-                    if room != Room::None {
-                        self.rest = data;
-                    }
-                    match (room, self.instead.clone()) {
-                        (Room::Yes, _) | (Room::ForTheLast, Some(_)) => {}
-                        (Room::None, Some(instead)) => self.end(instead),
-                        (Room::ForTheLast | Room::None, None) => self.end(AppError::ReadersBehind),
-                    }
-                }
+                Ok(data) => self.take_over(data),
                 Err(other) => return Poll::Ready(Some(Ok(other))),
             }
         }
@@ -252,13 +258,14 @@ mod tests {
     use tonic::{Code, Status};
 
     use super::*;
-    use crate::application::byte_budget::ByteBudget;
+    use crate::{application::byte_budget::ByteBudget, server::sending::Sending};
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn endless(piece: usize, held: &ByteBudget) -> PacedBody {
         let pieces = stream::repeat_with(move || Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; piece])));
-        PacedBody::new(Body::from_stream(pieces), SentBytes::new(held, &ByteBudget::unbounded()), Ending::Trailers)
+        let sending = Sending::new(held.clone(), ByteBudget::unbounded());
+        PacedBody::new(Body::from_stream(pieces), sending.reservation(), Ending::Trailers)
     }
 
     async fn status(body: &mut PacedBody) -> Status {
@@ -290,7 +297,8 @@ mod tests {
             },
             Pace::DEFAULT,
         ));
-        for _ in 0..10 {
+        // In the middle of a message at last.
+        for _ in 0..9 {
             taken.send(()).await.expect("read");
             tokio::time::sleep(SECOND * 59).await;
         }
@@ -329,11 +337,8 @@ mod tests {
             async move {
                 let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
                 let body = Body::from_stream(stream::once(word).boxed());
-                let mut body = PacedBody::new(
-                    body,
-                    SentBytes::new(&ByteBudget::new(100), &ByteBudget::new(100)),
-                    Ending::Trailers,
-                );
+                let sending = Sending::new(ByteBudget::new(100), ByteBudget::new(100));
+                let mut body = PacedBody::new(body, sending.reservation(), Ending::Trailers);
                 let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
             },
             Pace::DEFAULT,
@@ -347,16 +352,20 @@ mod tests {
     #[tokio::test]
     async fn a_message_without_room_even_as_the_last_one_is_dropped_entirely() {
         let (sent, last) = (ByteBudget::new(1_000), ByteBudget::new(5_000));
+        let sending = Sending::new(sent.clone(), last.clone());
         let reply = |bytes: usize| {
             let pieces = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; bytes]))]);
-            PacedBody::new(Body::from_stream(pieces), SentBytes::new(&sent, &last), Ending::Trailers)
+            PacedBody::new(Body::from_stream(pieces), sending.reservation(), Ending::Trailers)
         };
         let mut first = reply(4_000);
         let frame = first.frame().await.expect("not over").expect("no error");
-        assert_eq!((frame.into_data().expect("data").len(), last.held()), (4_000, 4_000), "as the last one");
+        let waiting = frame.into_data().expect("data");
+        assert_eq!((waiting.len(), last.held()), (4_000, 4_000), "as the last one");
         let mut second = reply(4_000);
         assert_eq!(status(&mut second).await.code(), Code::ResourceExhausted, "at once, without a part of the message");
         assert_eq!(status(&mut first).await.code(), Code::ResourceExhausted);
+        assert_eq!((sent.held(), last.held()), (0, 4_000), "it is not written yet");
+        drop(waiting);
         assert_eq!((sent.held(), last.held()), (0, 0));
         let mut third = reply(4_000);
         assert!(third.frame().await.expect("not over").expect("no error").is_data(), "there is room again");

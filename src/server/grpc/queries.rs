@@ -23,11 +23,11 @@ use crate::{
     proto::catga::orders::v1::{self as pb, order_query_service_server::OrderQueryService},
     server::{
         ApiState,
-        call::sent_bytes,
+        call::sending,
         error::ApiError,
-        event_streams::{Room, SentBytes},
         large::{LARGE_BYTES, Reserved},
         principal::reading,
+        sending::{Room, SentBytes},
     },
 };
 
@@ -115,7 +115,7 @@ impl OrderQueryService for Queries {
             orders: Vec::with_capacity(found.len()),
             consistency_token: tokens::encode_token(&signer, freshest),
         };
-        let mut held = sent_bytes(request.extensions());
+        let mut held = sending(request.extensions()).reservation();
         add_orders(&mut response, &found, &mut held).await?;
         let mut reply = reply(response);
         Reserved::hand_over(held, reply.extensions_mut());

@@ -49,7 +49,7 @@ const MAX_GIVEN_UP_CALLS: usize = 1_000;
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Serves an established connection.
+/// Serves an established connection, whose share of the bounds is in `options`.
 pub async fn drive<I, S, B>(
     stream: I,
     is_http2: bool,
@@ -63,7 +63,8 @@ pub async fn drive<I, S, B>(
     S::Future: Send + 'static,
     B: HttpBody<Data = Bytes, Error = axum::Error> + Send + 'static,
 {
-    let stream = Timed::new(stream, Arc::clone(&activity), options.pace.taken_within);
+    let sending = options.event_streams.sending().clone();
+    let stream = Timed::new(stream, Arc::clone(&activity), sending, options.pace.taken_within);
     if is_http2 {
         drive_http2(stream, service, options, ends.closed, activity).await;
     } else {

@@ -15,13 +15,16 @@ use tokio::{
 };
 
 use super::activity::Activity;
+use crate::server::sending::Sending;
 
 pin_project! {
     /// The two directions of a connection.
+    #[project = TimedProjection]
     pub(super) struct Timed<I> {
         #[pin]
         io: I,
         activity: Arc<Activity>,
+        sending: Sending,
         // How long a client may read nothing.
         taken_within: Duration,
         // Since when bytes have been waiting to be read.
@@ -30,24 +33,26 @@ pin_project! {
 }
 
 impl<I> Timed<I> {
-    pub const fn new(io: I, activity: Arc<Activity>, taken_within: Duration) -> Self {
-        Self { io, activity, taken_within, write_limit: None }
+    pub const fn new(io: I, activity: Arc<Activity>, sending: Sending, taken_within: Duration) -> Self {
+        Self { io, activity, sending, taken_within, write_limit: None }
     }
 }
 
-/// The result of a write, or an error if it has taken too long.
-fn limited<T>(
-    limit: &mut Option<Pin<Box<Sleep>>>,
-    taken_within: Duration,
-    task: &mut Context<'_>,
-    polled: Poll<io::Result<T>>,
-) -> Poll<io::Result<T>> {
-    if polled.is_ready() {
-        *limit = None;
-        return polled;
+impl<I> TimedProjection<'_, I> {
+    /// The result of a write, or an error if it has taken too long.
+    fn limited<T>(self, task: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if polled.is_ready() {
+            if self.write_limit.take().is_some() {
+                self.sending.set_blocked(false);
+            }
+            return polled;
+        }
+        let limit = self.write_limit.get_or_insert_with(|| {
+            self.sending.set_blocked(true);
+            Box::pin(sleep(*self.taken_within))
+        });
+        limit.as_mut().poll(task).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
-    let limit = limit.get_or_insert_with(|| Box::pin(sleep(taken_within)));
-    limit.as_mut().poll(task).map(|()| Err(io::ErrorKind::TimedOut.into()))
 }
 
 impl<I: AsyncRead> AsyncRead for Timed<I> {
@@ -62,9 +67,9 @@ impl<I: AsyncRead> AsyncRead for Timed<I> {
 
 impl<I: AsyncWrite> AsyncWrite for Timed<I> {
     fn poll_write(self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        let polled = this.io.poll_write(task, bytes);
-        limited(this.write_limit, *this.taken_within, task, polled)
+        let mut this = self.project();
+        let polled = this.io.as_mut().poll_write(task, bytes);
+        this.limited(task, polled)
     }
 
     fn poll_write_vectored(
@@ -72,9 +77,9 @@ impl<I: AsyncWrite> AsyncWrite for Timed<I> {
         task: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.project();
-        let polled = this.io.poll_write_vectored(task, slices);
-        limited(this.write_limit, *this.taken_within, task, polled)
+        let mut this = self.project();
+        let polled = this.io.as_mut().poll_write_vectored(task, slices);
+        this.limited(task, polled)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -82,15 +87,15 @@ impl<I: AsyncWrite> AsyncWrite for Timed<I> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let polled = this.io.poll_flush(task);
-        limited(this.write_limit, *this.taken_within, task, polled)
+        let mut this = self.project();
+        let polled = this.io.as_mut().poll_flush(task);
+        this.limited(task, polled)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.project();
-        let polled = this.io.poll_shutdown(task);
-        limited(this.write_limit, *this.taken_within, task, polled)
+        let mut this = self.project();
+        let polled = this.io.as_mut().poll_shutdown(task);
+        this.limited(task, polled)
     }
 }
 
@@ -107,11 +112,13 @@ mod tests {
     async fn a_client_that_reads_nothing_has_a_minute_from_its_last_read() {
         let (server, mut client) = tokio::io::duplex(10);
         let entered = Connections::default().enter();
-        let mut server = Timed::new(server, Arc::clone(&entered.activity), Duration::from_secs(60));
+        let sending = Sending::unbounded();
+        let mut server = Timed::new(server, Arc::clone(&entered.activity), sending.clone(), Duration::from_secs(60));
         server.write_all(&[0; 10]).await.expect("there is room");
         let begun = Instant::now();
         let write = tokio::spawn(async move { server.write_all(&[0; 30]).await });
         tokio::time::sleep(Duration::from_secs(59)).await;
+        assert!(!sending.reservation().may_wait_uncounted());
         client.read_exact(&mut [0; 10]).await.expect("read");
         let error = write.await.expect("no panic").expect_err("too slow");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

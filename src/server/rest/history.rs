@@ -66,7 +66,7 @@ pub async fn of_order(State(api): State<Shared>, id: Id, request: Request) -> Re
     if follows {
         return Ok(sse::reply(events, sse::Ids::Revisions, signer, reader(&request, &streams)));
     }
-    let page = EventPage::gather(page_size, &mut events, &signer, streams.sent_bytes()).await?;
+    let page = EventPage::gather(page_size, &mut events, &signer, streams.sending().reservation()).await?;
     let seen = page.seen(&events).map(|(revision, _)| revision);
     let next = seen.map(|seen| query.next_link(path, Field::FromRevision, &(seen + 1).to_string()));
     page.reply(&signer, next)
@@ -74,7 +74,7 @@ pub async fn of_order(State(api): State<Shared>, id: Id, request: Request) -> Re
 
 fn reader(request: &Parts, streams: &EventStreams) -> sse::Reader {
     let standing = Standing::in_extensions(&request.extensions);
-    sse::Reader { path: request.uri.path().to_owned(), standing, held: streams.sent_bytes() }
+    sse::Reader { path: request.uri.path().to_owned(), standing, held: streams.sending().reservation() }
 }
 
 /// The way to read a stream that `follows` the log, or that is read to its end for one page. A page is an ordinary request and needs no permit.
@@ -136,7 +136,7 @@ pub async fn of_all(State(api): State<Shared>, request: Request) -> Reply {
     if follows {
         return Ok(sse::reply(events, sse::Ids::Cursors, signer, reader(&request, &streams)));
     }
-    let page = EventPage::gather(page_size, &mut events, &signer, streams.sent_bytes()).await?;
+    let page = EventPage::gather(page_size, &mut events, &signer, streams.sending().reservation()).await?;
     let seen = page.seen(&events).map(|(_, point)| point);
     let next = seen.map(|seen| query.next_link(path, Field::Cursor, &tokens::encode_cursor(&signer, seen)));
     page.reply(&signer, next)

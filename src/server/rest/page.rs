@@ -19,8 +19,8 @@ use crate::{
     ports::event_store::{LogPoint, Position, Revision, StoredEvent},
     server::{
         error::ApiError,
-        event_streams::{Room, SentBytes},
         large::Reserved,
+        sending::{Room, SentBytes},
     },
 };
 
@@ -210,6 +210,7 @@ mod tests {
             timestamp::Timestamp,
         },
         ports::event_store::{Commit, CommitId, EventStore, ExpectedRevision, StreamId},
+        server::sending::Sending,
         server::{EventStreams, event_streams::MAX_SCANNED_FOR_PAGE},
     };
 
@@ -271,7 +272,7 @@ mod tests {
         let (mut start, mut pages) = (Some(LogPoint::START), Vec::new());
         while let Some(point) = start {
             let mut events = events_of(&store, point, filter.clone(), 40).await;
-            let page = EventPage::gather(500, &mut events, &signer, SentBytes::unbounded()).await.unwrap();
+            let page = EventPage::gather(500, &mut events, &signer, Sending::unbounded().reservation()).await.unwrap();
             start = page.seen(&events).map(|(_, point)| point);
             pages.push((page.events, page.end, start.map(|point| point.position)));
         }
@@ -279,7 +280,7 @@ mod tests {
         assert_eq!(pages, [cut(0, 40), cut(1, 80), (1, PageEnd::End, None)]);
         // A log that ends where the scan does has no further page.
         let mut events = events_of(&store, LogPoint::START, filter, 100).await;
-        let page = EventPage::gather(500, &mut events, &signer, SentBytes::unbounded()).await.unwrap();
+        let page = EventPage::gather(500, &mut events, &signer, Sending::unbounded().reservation()).await.unwrap();
         assert_eq!((page.events, page.end), (2, PageEnd::End));
     }
 
@@ -291,7 +292,7 @@ mod tests {
     }
 
     fn held(bytes: usize, last: usize) -> SentBytes {
-        SentBytes::new(&ByteBudget::new(bytes), &ByteBudget::new(last))
+        Sending::new(ByteBudget::new(bytes), ByteBudget::new(last)).reservation()
     }
 
     #[tokio::test]
@@ -305,7 +306,7 @@ mod tests {
                 yield_now().await;
             }
         });
-        let page = page_of(&store, SentBytes::unbounded()).await.unwrap();
+        let page = page_of(&store, Sending::unbounded().reservation()).await.unwrap();
         other.abort();
         let (turns, bytes) = (turns.load(Ordering::Relaxed), page.json.len());
         assert!(bytes > 20 * TURN_BYTES && turns >= bytes / (2 * TURN_BYTES), "{turns} turns, {bytes} bytes");
@@ -314,7 +315,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_has_as_many_events_as_there_is_room_for_and_one_at_least() {
         let store = log_of(10, 40).await;
-        let whole = page_of(&store, SentBytes::unbounded()).await.unwrap();
+        let whole = page_of(&store, Sending::unbounded().reservation()).await.unwrap();
         assert_eq!((whole.events, whole.end), (10, PageEnd::End));
         let third = whole.json.len() / 3;
         let page = page_of(&store, held(third, 0)).await.unwrap();
@@ -330,7 +331,7 @@ mod tests {
     #[tokio::test]
     async fn a_page_is_not_larger_than_a_share_of_what_may_be_sent() {
         // Each is written on a separate thread.
-        let page = page_of(&log_of(20, 1_000).await, SentBytes::unbounded()).await.unwrap();
+        let page = page_of(&log_of(20, 1_000).await, Sending::unbounded().reservation()).await.unwrap();
         assert!(page.json.len() <= PAGE_BYTES && page.end == PageEnd::Full, "{}", page.json.len());
         assert!(page.json.len() > PAGE_BYTES - 300 * 1024, "{}", page.json.len());
         assert!(serde_json::from_slice::<Vec<serde_json::Value>>(&page.json).is_ok_and(|all| all.len() == page.events));

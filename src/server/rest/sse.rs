@@ -22,8 +22,8 @@ use crate::{
         access::Standing,
         call::EVENT_STREAM,
         error::{ApiError, Reason},
-        event_streams::SentBytes,
         paced::{Ending, PacedBody},
+        sending::SentBytes,
     },
 };
 

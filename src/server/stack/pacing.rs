@@ -1,4 +1,5 @@
-//! Applies the bounds on data being sent to replies: large replies and streams count until their client has read them.
+//! Applies the bounds on data being sent to replies: large replies and streams count until they are written, and so do the small replies of a client
+//! that does not read.
 
 use std::{
     convert::Infallible,
@@ -16,12 +17,12 @@ use tower::{Layer, Service};
 
 use crate::server::{
     access::table::Kind,
-    call::{Call, sent_bytes},
+    call::{Call, sending},
     error::ApiError,
-    event_streams::{Room, SentBytes},
     grpc::request::replies_many,
     large::{LARGE_BYTES, Reserved, UnaryBody, instead_of_reply},
     paced::{Ending, PacedBody},
+    sending::{Room, Sending, SentBytes},
 };
 
 /// The layer.
@@ -64,8 +65,8 @@ where
         } else {
             How::Unary { is_command: called.rule().is_some_and(|rule| rule.kind == Kind::Command) }
         };
-        let held = Some(sent_bytes(request.extensions()));
-        Held { response: self.inner.call(request), how, held }
+        let sending = sending(request.extensions());
+        Held { response: self.inner.call(request), how, sending }
     }
 }
 
@@ -84,7 +85,7 @@ pin_project! {
         #[pin]
         response: F,
         how: How,
-        held: Option<SentBytes>,
+        sending: Sending,
     }
 }
 
@@ -98,13 +99,10 @@ where
     fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = ready!(this.response.poll(task))?;
-        let held = this.held.take().unwrap_or_else(SentBytes::unbounded);
-        let held = Reserved::taken_from(response.extensions_mut(), held);
+        let held = Reserved::taken_from(response.extensions_mut(), this.sending.reservation());
         Poll::Ready(Ok(match *this.how {
             How::Rest { is_command } => hold(response, held, is_command),
-            How::Unary { is_command } => {
-                response.map(|body| PacingBody::Unary { body: UnaryBody::new(body, held, is_command) })
-            }
+            How::Unary { is_command } => hold_unary(response, held, is_command, task),
             How::Stream => {
                 response.map(|body| PacingBody::Paced { body: PacedBody::new(Body::new(body), held, Ending::Trailers) })
             }
@@ -112,13 +110,36 @@ where
     }
 }
 
-/// Counts a large response over REST until it has been handed over to the connection; refuses it if there is no room.
+/// Counts a large reply of gRPC until it is written; a small one as well, if its client does not read.
+fn hold_unary<B>(
+    response: Response<B>,
+    mut held: SentBytes,
+    is_command: bool,
+    task: &mut Context<'_>,
+) -> Response<PacingBody<B>>
+where
+    B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
+{
+    // An error has no message.
+    if response.body().is_end_stream() || held.may_wait_uncounted() {
+        return response.map(|body| PacingBody::Unary { body: UnaryBody::new(body, held, is_command) });
+    }
+    let (head, body) = response.into_parts();
+    match UnaryBody::counted(body, held, is_command, task) {
+        Ok(body) => Response::from_parts(head, PacingBody::Unary { body }),
+        Err(instead) => ApiError::from(instead).to_status().into_http().map(|body| PacingBody::Own { body }),
+    }
+}
+
+/// Counts a large response over REST until it is written, and a small one as well, if its client does not read; refuses it if there is no room.
 fn hold<B>(response: Response<B>, mut held: SentBytes, is_command: bool) -> Response<PacingBody<B>>
 where
     B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
 {
-    let Some(size) = response.body().size_hint().exact().filter(|size| *size > LARGE_BYTES) else {
-        return response.map(|body| PacingBody::Small { body });
+    let size = match response.body().size_hint().exact() {
+        Some(size @ 1..) if size > LARGE_BYTES || !held.may_wait_uncounted() => size,
+        // Server-sent events are paced where they are made.
+        _ => return response.map(|body| PacingBody::Small { body, _held: held }),
     };
     let instead = instead_of_reply(is_command);
     // Checked before the status is sent: afterwards the response could only be cut off.
@@ -135,7 +156,7 @@ pin_project! {
     #[project = PacingBodyProjection]
     pub enum PacingBody<B> {
         /// A small response over REST, or one of unknown size.
-        Small { #[pin] body: B },
+        Small { #[pin] body: B, _held: SentBytes },
         /// The only message of a gRPC call.
         Unary { #[pin] body: UnaryBody<B> },
         /// A stream, or a large response over REST.
@@ -154,7 +175,7 @@ where
 
     fn poll_frame(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         match self.project() {
-            PacingBodyProjection::Small { body } => body.poll_frame(task),
+            PacingBodyProjection::Small { body, .. } => body.poll_frame(task),
             PacingBodyProjection::Unary { body } => body.poll_frame(task),
             PacingBodyProjection::Paced { body } => body.poll_frame(task),
             PacingBodyProjection::Own { body } => body.poll_frame(task),
@@ -163,7 +184,7 @@ where
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Small { body } => body.is_end_stream(),
+            Self::Small { body, .. } => body.is_end_stream(),
             Self::Unary { body } => body.is_end_stream(),
             Self::Paced { body } => body.is_end_stream(),
             Self::Own { body } => body.is_end_stream(),
@@ -172,7 +193,7 @@ where
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Small { body } => body.size_hint(),
+            Self::Small { body, .. } => body.size_hint(),
             Self::Unary { body } => body.size_hint(),
             Self::Paced { body } => body.size_hint(),
             Self::Own { body } => body.size_hint(),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use ordersystem::proto::{
     Money,
     catga::orders::v1::{
-        CreateOrderRequest, ExecuteCommandsRequest, NewOrderItem, StreamEventsRequest,
+        CreateOrderRequest, ExecuteCommandsRequest, GetOrderRequest, NewOrderItem, StreamEventsRequest,
         execute_commands_request::Command,
     },
 };
@@ -17,8 +17,8 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::support::{EXECUTE, Memory, RawConnection, STREAM_EVENTS, framed};
-use crate::support::{PATIENCE, Process};
+use super::support::{EXECUTE, GET_ORDER, Memory, RawConnection, STREAM_EVENTS, calls_and_does_not_read, framed};
+use crate::support::{PATIENCE, Process, until};
 
 /// An order of `items` lines, each of about 400 bytes and 600 in memory.
 pub fn large_order(items: usize) -> CreateOrderRequest {
@@ -127,6 +127,64 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
     }
     let grown = memory.peak_mib().saturating_sub(before);
     assert!(grown < 100, "{grown} MiB for {} followers", open.len());
+}
+
+/// A request for an order of `items` lines, placed now.
+async fn get_large_order(process: &Process, items: usize) -> Bytes {
+    let reply = process.commands().await.create_order(large_order(items)).await.expect("placed").into_inner();
+    let order_id = reply.order.expect("an order").order_id;
+    framed(0, &GetOrderRequest { order_id, ..Default::default() }.encode_to_vec())
+}
+
+#[tokio::test]
+async fn small_replies_that_are_not_read_are_held_up_to_a_number_of_bytes() {
+    let process = Process::start(&[]).await;
+    let get = get_large_order(&process, 38).await;
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    memory.mark();
+    // 140 MiB of replies.
+    let mut unread = Vec::new();
+    for _ in 0..80 {
+        let mut connection = RawConnection::without_windows(&process).await;
+        // A few at once: calls in flight are bounded as well.
+        for _ in 0..12 {
+            let mut called = Vec::new();
+            for _ in 0..10 {
+                let (response, mut body) = connection.begin(GET_ORDER, false, get.clone()).await;
+                body.send_data(Bytes::new(), true).expect("sent");
+                called.push(response);
+            }
+            for response in called {
+                unread.push(tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer"));
+            }
+        }
+    }
+    // Clients that read are served meanwhile.
+    process.places_an_order().await;
+    let grown = memory.peak_mib().saturating_sub(before);
+    assert!(grown < 110, "{grown} MiB for {} replies", unread.len());
+}
+
+#[tokio::test]
+async fn replies_that_are_not_written_are_held_up_to_a_number_of_bytes_whatever_the_window_of_the_client() {
+    let process = Process::start(&[]).await;
+    let get = get_large_order(&process, 700).await;
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    memory.mark();
+    // 160 MiB of replies.
+    let mut unread = Vec::new();
+    for connections in 1..=12 {
+        unread.push(calls_and_does_not_read(&process, GET_ORDER, &get, 50).await);
+        // One after the other: calls in flight are bounded as well.
+        let handled =
+            format!("ordersystem_request_duration_seconds_count{{operation=\"GetOrder\"}} {}\n", connections * 50);
+        until(&handled, async || process.get("/metrics").await.contains(&handled)).await;
+    }
+    process.places_an_order().await;
+    let grown = memory.peak_mib().saturating_sub(before);
+    assert!(grown < 100, "{grown} MiB for {} connections", unread.len());
 }
 
 /// Sends a request whose reply is never read, over a connection with small buffers.
