@@ -5,7 +5,7 @@ use std::pin::Pin;
 use futures_util::stream::{self, Stream};
 use tonic::{Request, Response, Status};
 
-use super::reply;
+use super::{reply, streams::OneByOne};
 use crate::{
     application::{
         AppError,
@@ -103,12 +103,12 @@ fn stream_of(
     remaining: u64,
     batch_size: usize,
 ) -> Pin<Box<dyn Stream<Item = Result<pb::StreamIdsResponse, Status>> + Send>> {
-    Box::pin(stream::try_unfold((api, remaining), move |(api, remaining)| async move {
+    Box::pin(OneByOne::new(stream::try_unfold((api, remaining), move |(api, remaining)| async move {
         if remaining == 0 {
             return Ok(None);
         }
         let count = batch_size.min(usize::try_from(remaining).unwrap_or(usize::MAX));
         let ids = api.mediator.generate_ids(count).await.map_err(ApiError::from)?;
         Ok(Some((pb::StreamIdsResponse { ids }, (api, remaining - count as u64))))
-    }))
+    })))
 }

@@ -63,7 +63,40 @@ where
         Ok(frame) => split(frame).map(|message| decoded(&message)).collect(),
         Err(status) => vec![Err(status)],
     };
-    Box::pin(frames.flat_map(move |frame| stream::iter(messages(frame))))
+    Box::pin(OneByOne::new(frames).flat_map(move |frame| stream::iter(messages(frame))))
+}
+
+/// A stream that does not begin an item while the one before it may still wait to be sent.
+///
+/// tonic asks for a further item before it hands over what it has, and asks again only when that is sent. If the client left no room for it, work that
+/// had begun would stand still, with a turn that calls of other clients wait for.
+#[derive(Debug)]
+pub struct OneByOne<S> {
+    items: Pin<Box<S>>,
+    has_handed_one_over: bool,
+}
+
+impl<S> OneByOne<S> {
+    /// The items of `items`.
+    #[must_use]
+    pub fn new(items: S) -> Self {
+        Self { items: Box::pin(items), has_handed_one_over: false }
+    }
+}
+
+impl<S: Stream> Stream for OneByOne<S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        // It hands over what it has when there is nothing more yet.
+        if std::mem::take(&mut self.has_handed_one_over) {
+            task.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let item = std::task::ready!(self.items.as_mut().poll_next(task));
+        self.has_handed_one_over = item.is_some();
+        Poll::Ready(item)
+    }
 }
 
 /// The messages of a frame.

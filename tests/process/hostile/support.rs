@@ -13,6 +13,7 @@ use crate::support::Process;
 pub const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
 pub const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
 pub const GET_ORDER: &str = "/catga.orders.v1.OrderQueryService/GetOrder";
+pub const STREAM_IDS: &str = "/catga.ids.v1.IdService/StreamIds";
 pub const STREAM_EVENTS: &str = "/catga.orders.v1.OrderHistoryService/StreamEvents";
 
 /// A connection that speaks HTTP/2 and nothing above it.
