@@ -106,7 +106,10 @@ async fn every_node_notices(settings: &[String], lose: impl AsyncFnOnce()) {
     }
     assert!(is_refused(&node, first).await && is_refused(&node, &new[0]).await);
     assert_eq!(node.metric(LOSSES).await, 1.0, "one loss");
+    // The log is read by another task.
+    until("it is logged", async || errors(&node, "is no longer in its store") > 0).await;
     assert_eq!(errors(&node, "is no longer in its store"), 1, "{:#?}", node.said());
+    until("what to do is logged", async || errors(&node, "restart this node") > 0).await;
     assert_eq!(errors(&node, "restart this node"), 1, "{:#?}", node.said());
     assert_eq!(listed(&other).await.len(), 3);
 
@@ -167,6 +170,8 @@ async fn an_embedded_file_that_is_moved_away_under_a_running_node() {
         status == "Unhealthy" && detail.contains("orders.db was removed or moved")
     })
     .await;
+    // The log is read by another task.
+    until("it is logged", async || errors(&node, "is no longer in its store") > 0).await;
     assert_eq!(errors(&node, "is no longer in its store"), 1, "{:#?}", node.said());
 
     moved(aside.path(), folder.path());

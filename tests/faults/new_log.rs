@@ -127,6 +127,8 @@ async fn all_of_another_log_is_published(broker: Broker) {
         until("all of the new log is handled", async || handled(&node).is_superset(&new)).await;
         until_published(&node).await;
         assert_eq!(node.metric(PUBLISHED).await, f64::from(NEW));
+        // The log is read by another task.
+        until("it is logged", async || warnings(&node, IS_DISCARDED) > 0).await;
         assert_eq!(warnings(&node, IS_DISCARDED), 1, "{:#?}", node.said());
         assert!(!node.said().iter().any(|line| line.contains("has lost events")), "{:#?}", node.said());
         node.stop().await;

@@ -58,7 +58,7 @@ async fn a_killed_node_resumes_from_the_list_in_its_folder_and_rebuilds_it_on_re
     let service = Process::serve(&settings).await;
     until_logged(&service, "the read model resumes from its checkpoint").await;
     let at = events.last().unwrap().position;
-    assert!(has_logged(&service, &at.to_string()), "{:#?}", service.said());
+    until_logged(&service, &at.to_string()).await;
     assert_list_and_stats(&service, &known.orders()).await;
     place(&service, &known, 300..320).await;
     assert_list_and_stats(&service, &known.orders()).await;
@@ -113,6 +113,7 @@ async fn a_damaged_read_model_degrades_health_and_is_built_again_on_request() {
     for _ in 0..20 {
         assert_eq!(reason(&list().await.unwrap_err()), "DATA_CORRUPT");
     }
+    until_logged(&service, "the read model is damaged").await;
     let said = service.said();
     let loud: Vec<_> = said.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
     assert!(loud.len() == 1 && loud[0].contains("the read model is damaged"), "{loud:#?}");

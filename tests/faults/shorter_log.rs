@@ -182,7 +182,8 @@ async fn the_loss_is_noticed(node: &Process, keep: impl AsyncFnOnce(), lose: imp
     let (status, detail) = node.health("projections").await;
     assert!(status == "Degraded" && detail.contains("the log has lost events"), "{status}: {detail}");
     assert!(node.metric("ordersystem_log_losses_total{reader=\"projection\"}").await >= 1.0);
-    assert!(node.said().iter().any(|line| line.contains("ERROR") && line.contains("the log has lost events")));
+    let is_loss = |line: &String| line.contains("ERROR") && line.contains("the log has lost events");
+    until("the loss is logged", async || node.said().iter().any(is_loss)).await;
     until("it is ready", async || node.is_ready().await).await;
 }
 

@@ -272,8 +272,8 @@ async fn back_at_once(backend: Durable, own: &[&str]) {
     clients.join_all().await;
     let again = [own, vec!["--port".to_owned(), address.port().to_string()]].concat();
     let node = Process::serve(&again).await;
+    until("it is logged", async || node.said().iter().any(|line| line.contains(TAKEN_FROM_ENDED))).await;
     let said = node.said();
-    assert!(said.iter().any(|line| line.contains(TAKEN_FROM_ENDED)), "{said:#?}");
     assert!(!said.iter().any(|line| line.contains("waiting to join")), "{said:#?}");
     load::retry_all(&node, &known).await;
     let orders = known.orders();

@@ -46,8 +46,7 @@ async fn an_operator_changes_the_filter_temporarily_and_restores_it() {
     assert_eq!(level(&["--configured"]).await.stdout, "info\n");
     assert!(!has_debug_lines(&logged_for_an_order(&node, node.said().len()).await));
     assert_eq!(level(&["warn,ordersystem=info"]).await.stdout, "warn,ordersystem=info (configured: info)\n");
-    let set = node.said().into_iter().rfind(|line| line.contains("an operator has set the log filter"));
-    assert!(set.is_some_and(|line| line.contains(r#"filter="warn,ordersystem=info" before="info""#)));
+    line_with(&node, &["an operator has set the log filter", r#"filter="warn,ordersystem=info" before="info""#]).await;
 }
 
 #[tokio::test]

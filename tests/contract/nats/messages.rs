@@ -167,15 +167,17 @@ async fn an_append_to_an_order_that_the_store_has_read_is_one_message() {
         store.append(commit(stream, ExpectedRevision::NoStream, "first")).await.unwrap();
     }
     let sent = || nats.client().statistics().out_messages.load(std::sync::atomic::Ordering::Relaxed);
-    let before = sent();
+    let mut fewest = u64::MAX;
     for revision in 1..=20 {
+        let before = sent();
         for stream in 1..=10 {
             let next = commit(stream, ExpectedRevision::Exactly(revision), "next");
             store.append(next).await.unwrap();
         }
+        fewest = fewest.min(sent() - before);
     }
-    // Two messages per append would be 400. In addition, the live tail and its checks send a message now and then.
-    assert!((200..400).contains(&(sent() - before)), "{} messages for 200 appends", sent() - before);
+    // In addition, the live tail and its checks send a message now and then; on a busy machine, in most rounds.
+    assert!((10..20).contains(&fewest), "at least {fewest} messages for 10 appends");
 }
 
 #[test]

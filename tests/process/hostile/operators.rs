@@ -7,6 +7,7 @@ use serde_json::Value;
 use tonic::{Code, transport::Endpoint};
 
 use crate::{
+    logs::line_with,
     support::Process,
     tls::{Authority, curl},
 };
@@ -60,16 +61,14 @@ async fn operators_are_clients_on_the_machine_or_of_the_admin_port() {
     let admin_port = process.admin_port();
     assert!(!is_refused(own, admin_port).await);
     assert_eq!(get(own, admin_port, "/metrics").await.0, 200);
-    let said = process.said();
-    let line = said.iter().find(|line| line.contains("callers are not identified")).expect("a warning");
-    assert!(line.contains("WARN"), "{line}");
+    line_with(&process, &[" WARN ", "callers are not identified"]).await;
 }
 
 #[tokio::test]
 async fn the_configuration_may_make_everyone_an_operator() {
     let process = Process::start(&["--bind", "0.0.0.0", "--operators", "anyone"]).await;
     assert!(!is_refused(own_address(), process.address.port()).await);
-    assert!(process.said().iter().any(|line| line.contains("is treated as an operator")));
+    line_with(&process, &[" WARN ", "is treated as an operator"]).await;
 }
 
 #[tokio::test]
