@@ -178,14 +178,16 @@ impl Reply {
         }
         let further = self.held.another();
         let mut held = std::mem::replace(&mut self.held, further);
-        let room = held.set(data.len());
+        let (room, otherwise) = match self.instead.clone() {
+            Some(instead) if held.set(data.len()) => (Room::Yes, instead),
+            Some(instead) => (Room::None, instead),
+            None => (held.set_message(data.len()), AppError::ReadersBehind),
+        };
         if room != Room::None {
             self.rest = held.with(data);
         }
-        match (room, self.instead.clone()) {
-            (Room::Yes, _) | (Room::ForTheLast, Some(_)) => {}
-            (Room::None, Some(instead)) => self.end(instead),
-            (Room::ForTheLast | Room::None, None) => self.end(AppError::ReadersBehind),
+        if room != Room::Yes {
+            self.end(otherwise);
         }
     }
 
@@ -337,7 +339,7 @@ mod tests {
             async move {
                 let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
                 let body = Body::from_stream(stream::once(word).boxed());
-                let sending = Sending::new(ByteBudget::new(100), ByteBudget::new(100));
+                let sending = Sending::new(ByteBudget::new(1_000), ByteBudget::new(1_000));
                 let mut body = PacedBody::new(body, sending.reservation(), Ending::Trailers);
                 let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
             },
@@ -360,11 +362,11 @@ mod tests {
         let mut first = reply(4_000);
         let frame = first.frame().await.expect("not over").expect("no error");
         let waiting = frame.into_data().expect("data");
-        assert_eq!((waiting.len(), last.held()), (4_000, 4_000), "as the last one");
+        assert_eq!((waiting.len(), last.held()), (4_000, 4_512), "as the last one");
         let mut second = reply(4_000);
         assert_eq!(status(&mut second).await.code(), Code::ResourceExhausted, "at once, without a part of the message");
         assert_eq!(status(&mut first).await.code(), Code::ResourceExhausted);
-        assert_eq!((sent.held(), last.held()), (0, 4_000), "it is not written yet");
+        assert_eq!((sent.held(), last.held()), (0, 4_512), "it is not written yet");
         drop(waiting);
         assert_eq!((sent.held(), last.held()), (0, 0));
         let mut third = reply(4_000);

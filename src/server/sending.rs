@@ -12,8 +12,13 @@ use crate::application::byte_budget::ByteBudget;
 /// The bytes being sent by a node. The budget is apart from that of the bytes that wait to be sent, so that messages that have begun continue even
 /// while the other one stays full.
 const SENT_BYTES: usize = 20 * 1024 * 1024;
-/// The bytes of the last messages of streams that end because the send budget is full: a client that reads makes progress with each attempt.
+/// The bytes of the last messages of streams that end because the send budget is full, and those of replies of one message that find it full: a client
+/// that reads makes progress with each attempt. They are apart, so that replies that are not read do not stop streams.
 const LAST_BYTES: usize = 8 * 1024 * 1024;
+/// The bytes that each connection may always send, whatever others hold: any event but the largest ones.
+const OWN_BYTES: usize = 64 * 1024;
+/// What a message of a stream costs besides its bytes while it waits to be written: many small ones must not cost more than a large one.
+const MESSAGE_COST: usize = 512;
 /// The divisor of the budget that gives the share of one connection.
 const CONNECTION_SHARE: usize = 4;
 /// The divisor for last messages: the largest message must fit into the share.
@@ -29,6 +34,9 @@ pub struct Sending(Arc<Bounds>);
 struct Bounds {
     sent: ByteBudget,
     last: ByteBudget,
+    /// As `last`, for replies of one message.
+    whole: ByteBudget,
+    own: ByteBudget,
     /// The small replies that wait without being counted.
     uncounted: AtomicUsize,
     /// Whether the socket accepts no bytes at the moment.
@@ -42,17 +50,25 @@ impl Sending {
         Self::new(ByteBudget::new(SENT_BYTES), ByteBudget::new(LAST_BYTES))
     }
 
+    fn with(sent: ByteBudget, last: ByteBudget, whole: ByteBudget, own: ByteBudget) -> Self {
+        let (uncounted, is_blocked) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self(Arc::new(Bounds { sent, last, whole, own, uncounted, is_blocked }))
+    }
+
     /// The share of one connection.
     #[must_use]
     pub fn of_connection(&self) -> Self {
-        let Bounds { sent, last, .. } = &*self.0;
-        Self::new(sent.share(SENT_BYTES / CONNECTION_SHARE), last.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST))
+        let Bounds { sent, last, whole, .. } = &*self.0;
+        let share_of_last = |budget: &ByteBudget| budget.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST);
+        let sent = sent.share(SENT_BYTES / CONNECTION_SHARE);
+        Self::with(sent, share_of_last(last), share_of_last(whole), ByteBudget::new(OWN_BYTES))
     }
 
-    /// At most the bytes of `sent`, and those of `last` for last messages.
+    /// At most the bytes of `sent`, and those of `last` for last messages and, once more, for replies of one message.
     #[must_use]
     pub fn new(sent: ByteBudget, last: ByteBudget) -> Self {
-        Self(Arc::new(Bounds { sent, last, uncounted: AtomicUsize::new(0), is_blocked: AtomicBool::new(false) }))
+        let whole = ByteBudget::new(last.max());
+        Self::with(sent, last, whole, ByteBudget::new(0))
     }
 
     /// No bounds, where no listener has set any.
@@ -64,7 +80,7 @@ impl Sending {
     /// An empty reservation.
     #[must_use]
     pub fn reservation(&self) -> SentBytes {
-        SentBytes { bounds: self.clone(), sent: 0, last: 0, is_uncounted: false }
+        SentBytes { bounds: self.clone(), sent: 0, last: 0, whole: 0, own: 0, is_uncounted: false }
     }
 
     /// Records whether the socket of this connection accepts bytes.
@@ -79,15 +95,17 @@ pub struct SentBytes {
     bounds: Sending,
     sent: usize,
     last: usize,
+    whole: usize,
+    own: usize,
     is_uncounted: bool,
 }
 
-/// Whether the budget has room for a message.
+/// Whether the budget has room for a message of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Room {
     /// There is room.
     Yes,
-    /// There is room only for a last message, after which the reply ends.
+    /// There is room only for a last message, after which the stream ends.
     ForTheLast,
     /// There is no room, not even for a last message.
     None,
@@ -100,13 +118,24 @@ impl SentBytes {
         self.bounds.reservation()
     }
 
-    /// Replaces the reservation by `bytes`.
+    /// Replaces the reservation by that of a reply of one message, of `bytes`; returns whether there was room.
     #[must_use]
-    pub fn set(&mut self, bytes: usize) -> Room {
+    pub fn set(&mut self, bytes: usize) -> bool {
         self.leave_uncounted();
-        let Bounds { sent, last, .. } = &*self.bounds.0;
+        let Bounds { sent, whole, .. } = &*self.bounds.0;
         if sent.replace(&mut self.sent, bytes) {
-            let _less = last.replace(&mut self.last, 0);
+            let _less = whole.replace(&mut self.whole, 0);
+            return true;
+        }
+        whole.replace(&mut self.whole, bytes)
+    }
+
+    /// Reserves a message of a stream, of `bytes`. To be called once.
+    #[must_use]
+    pub fn set_message(&mut self, bytes: usize) -> Room {
+        let Bounds { sent, last, own, .. } = &*self.bounds.0;
+        let bytes = bytes + MESSAGE_COST;
+        if sent.replace(&mut self.sent, bytes) || own.replace(&mut self.own, bytes) {
             return Room::Yes;
         }
         if last.replace(&mut self.last, bytes) { Room::ForTheLast } else { Room::None }
@@ -121,7 +150,7 @@ impl SentBytes {
     /// Whether a small reply may wait without being counted: the client reads, and few other replies wait. One that is reserved already may.
     #[must_use]
     pub fn may_wait_uncounted(&mut self) -> bool {
-        if self.is_uncounted || self.sent + self.last > 0 {
+        if self.is_uncounted || self.sent + self.whole > 0 {
             return true;
         }
         let Bounds { uncounted, is_blocked, .. } = &*self.bounds.0;
@@ -144,7 +173,13 @@ impl SentBytes {
     /// Releases the reservation.
     pub fn clear(&mut self) {
         self.leave_uncounted();
-        let _less = self.bounds.0.sent.replace(&mut self.sent, 0) && self.bounds.0.last.replace(&mut self.last, 0);
+        let Bounds { sent, last, whole, own, .. } = &*self.bounds.0;
+        for (budget, held) in
+            [(sent, &mut self.sent), (last, &mut self.last), (whole, &mut self.whole), (own, &mut self.own)]
+        {
+            // Most hold nothing.
+            let _less = *held == 0 || budget.replace(held, 0);
+        }
     }
 
     fn leave_uncounted(&mut self) {
@@ -185,7 +220,7 @@ mod tests {
         let mut next = connection.reservation();
         assert!(!next.may_wait_uncounted());
         assert!(other.reservation().may_wait_uncounted(), "another connection");
-        assert_eq!(waiting[0].set(100), Room::Yes);
+        assert!(waiting[0].set(100));
         assert!(next.may_wait_uncounted(), "one of them is counted instead");
         drop((next, waiting));
         connection.set_blocked(true);
@@ -198,12 +233,53 @@ mod tests {
     fn data_is_counted_until_its_last_part_is_dropped() {
         let budget = ByteBudget::new(1_000);
         let mut held = Sending::new(budget.clone(), ByteBudget::new(0)).reservation();
-        assert_eq!(held.set(900), Room::Yes);
+        assert!(held.set(900));
         let mut data = held.with(Bytes::from(vec![7; 900]));
         let first = data.split_to(100);
         drop(data);
         assert_eq!((first.as_ref(), budget.held()), (&[7; 100][..], 900));
         drop(first);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn replies_that_are_not_read_leave_room_for_streams_of_others() {
+        let node = Sending::of_node();
+        let unread: Vec<_> = (0..100)
+            .filter_map(|_| {
+                let mut held = node.of_connection().reservation();
+                held.set(1 << 20).then_some(held)
+            })
+            .collect();
+        assert_eq!(unread.len(), 28);
+        let connection = node.of_connection();
+        let (mut last, mut event) = (connection.reservation(), connection.reservation());
+        assert_eq!((event.set_message(40_000), last.set_message(1_000_000)), (Room::Yes, Room::ForTheLast));
+        // Not even streams that are not read stop the events of others.
+        let streams: Vec<_> = (0..100)
+            .map(|_| {
+                let mut held = node.of_connection().reservation();
+                (held.set_message(1_000_000), held)
+            })
+            .collect();
+        assert!(streams.iter().any(|(room, _)| *room == Room::None));
+        assert_eq!(node.of_connection().reservation().set_message(40_000), Room::Yes);
+        assert_ne!(connection.reservation().set_message(40_000), Room::Yes, "its client has not read the one before");
+        drop(event);
+        assert_eq!(connection.reservation().set_message(40_000), Room::Yes);
+    }
+
+    #[test]
+    fn a_message_costs_more_than_its_bytes() {
+        let mut held = Vec::new();
+        let connection = Sending::of_node().of_connection();
+        loop {
+            let mut next = connection.reservation();
+            if next.set_message(10) != Room::Yes {
+                break;
+            }
+            held.push(next);
+        }
+        assert!((10_000..11_000).contains(&held.len()), "{}", held.len());
     }
 }

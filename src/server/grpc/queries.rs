@@ -27,7 +27,7 @@ use crate::{
         error::ApiError,
         large::{LARGE_BYTES, Reserved},
         principal::reading,
-        sending::{Room, SentBytes},
+        sending::SentBytes,
     },
 };
 
@@ -143,7 +143,7 @@ async fn add_orders(
             return Err(ApiError::reply_too_large(MAX_REPLY_BYTES));
         }
         // Smaller replies do not count.
-        if bytes as u64 > LARGE_BYTES && held.set(bytes) == Room::None {
+        if bytes as u64 > LARGE_BYTES && !held.set(bytes) {
             return Err(AppError::Overloaded.into());
         }
         response.orders.push(order);

@@ -17,11 +17,7 @@ use crate::{
         tokens::Signer,
     },
     ports::event_store::{LogPoint, Position, Revision, StoredEvent},
-    server::{
-        error::ApiError,
-        large::Reserved,
-        sending::{Room, SentBytes},
-    },
+    server::{error::ApiError, large::Reserved, sending::SentBytes},
 };
 
 /// The time limit for collecting one page.
@@ -137,10 +133,7 @@ impl EventPage {
         if self.events > 0 {
             return Ok(bytes <= PAGE_BYTES && self.held.grow_to(bytes));
         }
-        match self.held.set(bytes) {
-            Room::Yes | Room::ForTheLast => Ok(true),
-            Room::None => Err(AppError::Overloaded.into()),
-        }
+        if self.held.set(bytes) { Ok(true) } else { Err(AppError::Overloaded.into()) }
     }
 
     async fn write(&mut self, event: StoredEvent, signer: &Signer) -> Result<(), ApiError> {

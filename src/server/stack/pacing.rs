@@ -22,7 +22,7 @@ use crate::server::{
     grpc::request::replies_many,
     large::{LARGE_BYTES, Reserved, UnaryBody, instead_of_reply},
     paced::{Ending, PacedBody},
-    sending::{Room, Sending, SentBytes},
+    sending::{Sending, SentBytes},
 };
 
 /// The layer.
@@ -143,12 +143,12 @@ where
     };
     let instead = instead_of_reply(is_command);
     // Checked before the status is sent: afterwards the response could only be cut off.
-    match held.set(usize::try_from(size).unwrap_or(usize::MAX)) {
-        Room::None => ApiError::from(instead).into_response().map(|body| PacingBody::Own { body }),
-        Room::Yes | Room::ForTheLast => response.map(|body| PacingBody::Paced {
-            body: PacedBody::whole(Body::new(body), held, Ending::Bytes(Bytes::new()), instead),
-        }),
+    if !held.set(usize::try_from(size).unwrap_or(usize::MAX)) {
+        return ApiError::from(instead).into_response().map(|body| PacingBody::Own { body });
     }
+    response.map(|body| PacingBody::Paced {
+        body: PacedBody::whole(Body::new(body), held, Ending::Bytes(Bytes::new()), instead),
+    })
 }
 
 pin_project! {

@@ -130,7 +130,7 @@ async fn followers_that_do_not_read_hold_no_more_than_a_batch_each() {
 }
 
 /// A request for an order of `items` lines, placed now.
-async fn get_large_order(process: &Process, items: usize) -> Bytes {
+pub async fn get_large_order(process: &Process, items: usize) -> Bytes {
     let reply = process.commands().await.create_order(large_order(items)).await.expect("placed").into_inner();
     let order_id = reply.order.expect("an order").order_id;
     framed(0, &GetOrderRequest { order_id, ..Default::default() }.encode_to_vec())

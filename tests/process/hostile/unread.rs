@@ -11,10 +11,10 @@ use ordersystem::proto::catga::{
 use prost::Message;
 
 use super::{
-    memory::large_order,
-    support::{RawConnection, STREAM_EVENTS, STREAM_IDS, framed},
+    memory::{get_large_order, large_order},
+    support::{GET_ORDER, Memory, RawConnection, STREAM_EVENTS, STREAM_IDS, calls_and_does_not_read, framed},
 };
-use crate::support::{PATIENCE, Process};
+use crate::support::{PATIENCE, Process, new_order};
 
 type Unread = (Vec<RawConnection>, Vec<RecvStream>);
 
@@ -79,4 +79,56 @@ async fn streams_of_events_that_are_not_read_do_not_delay_those_of_others() {
         let read = tokio::time::timeout(PATIENCE / 4, read).await.expect("in time");
         assert!(read >= 280, "{read} events");
     }
+}
+
+#[tokio::test]
+async fn replies_that_are_not_read_do_not_end_the_streams_of_others() {
+    let process = Process::start(&[]).await;
+    let get = get_large_order(&process, 250).await;
+    let mut unread = Vec::new();
+    for _ in 0..10 {
+        let mut connection = RawConnection::without_windows(&process).await;
+        let mut called = Vec::new();
+        for _ in 0..60 {
+            let (response, mut body) = connection.begin(GET_ORDER, false, get.clone()).await;
+            body.send_data(Bytes::new(), true).expect("sent");
+            called.push(response);
+        }
+        for response in called {
+            unread.push(tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer"));
+        }
+    }
+    for customer in 0..50 {
+        process.commands().await.create_order(new_order(&format!("c-{customer}"))).await.expect("placed");
+    }
+    // The first event is too large for what each connection may always send: the stream ends after it, and is resumed.
+    let mut request = StreamEventsRequest { start: StreamStart::Earliest.into(), ..Default::default() };
+    let mut read = Vec::new();
+    while read.iter().sum::<usize>() < 51 {
+        let mut events = process.history().await.stream_events(request.clone()).await.expect("opens").into_inner();
+        let mut count = 0;
+        while let Ok(Some(event)) = tokio::time::timeout(PATIENCE, events.message()).await.expect("in time") {
+            request = StreamEventsRequest { start: StreamStart::After.into(), cursor: event.cursor, ..request };
+            count += 1;
+        }
+        assert!(count > 0, "no progress after {read:?}");
+        read.push(count);
+    }
+}
+
+#[tokio::test]
+async fn many_small_messages_that_are_not_read_cost_no_more_than_large_ones() {
+    let process = Process::start(&[]).await;
+    let memory = Memory::of(&process);
+    let before = memory.now_mib();
+    memory.mark();
+    let request = framed(0, &StreamIdsRequest { count: 1_000_000_000, batch_size: 1 }.encode_to_vec());
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        unread.push(calls_and_does_not_read(&process, STREAM_IDS, &request, 50).await);
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    process.places_an_order().await;
+    let grown = memory.peak_mib().saturating_sub(before);
+    assert!(grown < 100, "{grown} MiB");
 }
