@@ -27,9 +27,9 @@ where
 
 /// Rounds of a race: enough for the racers to meet even on two busy cores. They go through the rounds without waiting for each other: a
 /// racer that falls behind repeats what others have done, which is faster than doing it, so that they stay close together.
-const ROUNDS: u64 = 3_000;
+const ROUNDS: u64 = 1_000;
 /// For stores in which each write goes to several servers.
-const REPLICATED_ROUNDS: u64 = 200;
+const REPLICATED_ROUNDS: u64 = 100;
 
 /// The number of rounds of a race: fewer for stores with replicas, which need confirmations.
 async fn rounds(store: &Store) -> u64 {
