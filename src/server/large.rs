@@ -74,8 +74,7 @@ impl<B> UnaryBody<B>
 where
     B: HttpBody<Data = Bytes, Error = axum::Error> + Unpin + Send + 'static,
 {
-    /// Reserves the message of `inner` in `held` already now, whatever its size. Otherwise it would be made only once its client reads, and wait in
-    /// a larger form.
+    /// Makes the message of `inner` already now, and reserves it in `held`, whatever its size: before its head is sent, it can still be replaced.
     ///
     /// # Errors
     /// The error that replaces the reply if there is no room.
@@ -91,10 +90,7 @@ where
             Poll::Ready(first) => first,
         };
         let instead = instead_of_reply(is_command);
-        let first = match first {
-            Some(Ok(frame)) => Some(Ok(frame.map_data(|data| Bytes::copy_from_slice(&data)))),
-            other => other,
-        };
+        let first = first.map(|frame| frame.map(|frame| frame.map_data(compact)));
         let bytes = first.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
         if !held.set(bytes) {
             return Err(instead);
@@ -146,6 +142,11 @@ where
             Self::Large(body) => body.size_hint(),
         }
     }
+}
+
+/// `data` without the room of its buffer, which is larger than most small messages.
+fn compact(data: Bytes) -> Bytes {
+    if data.len() as u64 > LARGE_BYTES { data } else { Bytes::copy_from_slice(&data) }
 }
 
 /// A body whose first frame has been read already.
