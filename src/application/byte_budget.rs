@@ -36,12 +36,6 @@ impl ByteBudget {
         Self(Arc::new(Shared { held: AtomicUsize::new(0), max, whole: Some(self.clone()) }))
     }
 
-    /// The bound.
-    #[must_use]
-    pub fn max(&self) -> usize {
-        self.0.max
-    }
-
     /// The bytes held now.
     #[must_use]
     pub fn held(&self) -> usize {

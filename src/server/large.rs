@@ -186,8 +186,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_large_reply_counts_until_it_is_written_and_a_small_one_does_not() {
-        let (sent, last) = (ByteBudget::new(100_000), ByteBudget::new(50_000));
-        let sending = Sending::new(sent.clone(), last.clone());
+        let (sent, whole) = (ByteBudget::new(100_000), ByteBudget::new(50_000));
+        let sending = Sending::new(sent.clone(), ByteBudget::new(0), whole.clone());
         let mut small = reply(16_000, &sending);
         small.frame().await.expect("not over").expect("no error");
         assert_eq!(sent.held(), 0);
@@ -196,7 +196,7 @@ mod tests {
         assert_eq!(sent.held(), 90_000);
         let mut second = reply(40_000, &sending);
         let waiting = second.frame().await.expect("not over").expect("no error");
-        assert!(waiting.is_data(), "whole, from the reserve");
+        assert_eq!(whole.held(), 40_000, "whole, from the reserve");
         let mut third = reply(40_000, &sending);
         let frame = third.frame().await.expect("not over").expect("no error");
         let status = Status::from_header_map(frame.trailers_ref().expect("no part of the message")).expect("a status");
@@ -207,13 +207,13 @@ mod tests {
         assert_eq!(bytes, 90_000);
         assert!(second.frame().await.is_none(), "a whole reply has no end of its own");
         drop((large, second, third, waiting));
-        assert_eq!((sent.held(), last.held()), (0, 0));
+        assert_eq!((sent.held(), whole.held()), (0, 0));
     }
 
     #[tokio::test]
     async fn a_small_reply_that_counts_is_made_at_once_and_replaced_without_room() {
-        let (sent, last) = (ByteBudget::new(1_000), ByteBudget::new(0));
-        let sending = Sending::new(sent.clone(), last);
+        let sent = ByteBudget::new(1_000);
+        let sending = Sending::new(sent.clone(), ByteBudget::new(0), ByteBudget::new(0));
         let counted = |bytes: usize| {
             let body = Body::from(vec![7; bytes]);
             UnaryBody::counted(body, sending.reservation(), true, &mut Context::from_waker(std::task::Waker::noop()))

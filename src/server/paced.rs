@@ -184,7 +184,7 @@ impl Reply {
             None => (held.set_message(data.len()), AppError::ReadersBehind),
         };
         if room != Room::None {
-            self.rest = held.with(data);
+            self.rest = held.attached_to(data);
         }
         if room != Room::Yes {
             self.end(otherwise);
@@ -266,7 +266,7 @@ mod tests {
 
     fn endless(piece: usize, held: &ByteBudget) -> PacedBody {
         let pieces = stream::repeat_with(move || Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; piece])));
-        let sending = Sending::new(held.clone(), ByteBudget::unbounded());
+        let sending = Sending::new(held.clone(), ByteBudget::unbounded(), ByteBudget::unbounded());
         PacedBody::new(Body::from_stream(pieces), sending.reservation(), Ending::Trailers)
     }
 
@@ -339,7 +339,7 @@ mod tests {
             async move {
                 let word = async { Ok::<_, std::convert::Infallible>(said.await.expect("said")) };
                 let body = Body::from_stream(stream::once(word).boxed());
-                let sending = Sending::new(ByteBudget::new(1_000), ByteBudget::new(1_000));
+                let sending = Sending::new(ByteBudget::new(1_000), ByteBudget::new(1_000), ByteBudget::new(0));
                 let mut body = PacedBody::new(body, sending.reservation(), Ending::Trailers);
                 let _ = heard.send(body.frame().await.expect("not over").expect("no error").into_data().expect("data"));
             },
@@ -354,7 +354,7 @@ mod tests {
     #[tokio::test]
     async fn a_message_without_room_even_as_the_last_one_is_dropped_entirely() {
         let (sent, last) = (ByteBudget::new(1_000), ByteBudget::new(5_000));
-        let sending = Sending::new(sent.clone(), last.clone());
+        let sending = Sending::new(sent.clone(), last.clone(), ByteBudget::new(0));
         let reply = |bytes: usize| {
             let pieces = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::from(vec![0; bytes]))]);
             PacedBody::new(Body::from_stream(pieces), sending.reservation(), Ending::Trailers)

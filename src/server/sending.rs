@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicBool, Ordering},
 };
 
 use bytes::Bytes;
@@ -37,8 +37,8 @@ struct Bounds {
     /// As `last`, for replies of one message.
     whole: ByteBudget,
     own: ByteBudget,
-    /// The small replies that wait without being counted.
-    uncounted: AtomicUsize,
+    /// The places of small replies that wait without being counted by their bytes.
+    uncounted: ByteBudget,
     /// Whether the socket accepts no bytes at the moment.
     is_blocked: AtomicBool,
 }
@@ -47,12 +47,7 @@ impl Sending {
     /// The bounds of a node.
     #[must_use]
     pub fn of_node() -> Self {
-        Self::new(ByteBudget::new(SENT_BYTES), ByteBudget::new(LAST_BYTES))
-    }
-
-    fn with(sent: ByteBudget, last: ByteBudget, whole: ByteBudget, own: ByteBudget) -> Self {
-        let (uncounted, is_blocked) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Self(Arc::new(Bounds { sent, last, whole, own, uncounted, is_blocked }))
+        Self::new(ByteBudget::new(SENT_BYTES), ByteBudget::new(LAST_BYTES), ByteBudget::new(LAST_BYTES))
     }
 
     /// The share of one connection.
@@ -61,26 +56,30 @@ impl Sending {
         let Bounds { sent, last, whole, .. } = &*self.0;
         let share_of_last = |budget: &ByteBudget| budget.share(LAST_BYTES / CONNECTION_SHARE_OF_LAST);
         let sent = sent.share(SENT_BYTES / CONNECTION_SHARE);
-        Self::with(sent, share_of_last(last), share_of_last(whole), ByteBudget::new(OWN_BYTES))
+        Self::of_budgets(sent, share_of_last(last), share_of_last(whole), OWN_BYTES)
     }
 
-    /// At most the bytes of `sent`, and those of `last` for last messages and, once more, for replies of one message.
+    /// At most the bytes of `sent`, those of `last` more for last messages, and those of `whole` more for replies of one message.
     #[must_use]
-    pub fn new(sent: ByteBudget, last: ByteBudget) -> Self {
-        let whole = ByteBudget::new(last.max());
-        Self::with(sent, last, whole, ByteBudget::new(0))
+    pub fn new(sent: ByteBudget, last: ByteBudget, whole: ByteBudget) -> Self {
+        Self::of_budgets(sent, last, whole, 0)
+    }
+
+    fn of_budgets(sent: ByteBudget, last: ByteBudget, whole: ByteBudget, own: usize) -> Self {
+        let (own, uncounted) = (ByteBudget::new(own), ByteBudget::new(UNCOUNTED_REPLIES));
+        Self(Arc::new(Bounds { sent, last, whole, own, uncounted, is_blocked: AtomicBool::new(false) }))
     }
 
     /// No bounds, where no listener has set any.
     #[must_use]
     pub fn unbounded() -> Self {
-        Self::new(ByteBudget::unbounded(), ByteBudget::unbounded())
+        Self::new(ByteBudget::unbounded(), ByteBudget::unbounded(), ByteBudget::unbounded())
     }
 
     /// An empty reservation.
     #[must_use]
     pub fn reservation(&self) -> SentBytes {
-        SentBytes { bounds: self.clone(), sent: 0, last: 0, whole: 0, own: 0, is_uncounted: false }
+        SentBytes { bounds: self.clone(), sent: 0, last: 0, whole: 0, own: 0, uncounted: 0 }
     }
 
     /// Records whether the socket of this connection accepts bytes.
@@ -97,7 +96,7 @@ pub struct SentBytes {
     last: usize,
     whole: usize,
     own: usize,
-    is_uncounted: bool,
+    uncounted: usize,
 }
 
 /// Whether the budget has room for a message of a stream.
@@ -121,13 +120,12 @@ impl SentBytes {
     /// Replaces the reservation by that of a reply of one message, of `bytes`; returns whether there was room.
     #[must_use]
     pub fn set(&mut self, bytes: usize) -> bool {
-        self.leave_uncounted();
-        let Bounds { sent, whole, .. } = &*self.bounds.0;
+        let Bounds { sent, whole, uncounted, .. } = &*self.bounds.0;
+        let _less = uncounted.replace(&mut self.uncounted, 0);
         if sent.replace(&mut self.sent, bytes) {
-            let _less = whole.replace(&mut self.whole, 0);
-            return true;
+            return whole.replace(&mut self.whole, 0);
         }
-        whole.replace(&mut self.whole, bytes)
+        whole.replace(&mut self.whole, bytes) && sent.replace(&mut self.sent, 0)
     }
 
     /// Reserves a message of a stream, of `bytes`. To be called once.
@@ -150,41 +148,28 @@ impl SentBytes {
     /// Whether a small reply may wait without being counted: the client reads, and few other replies wait. One that is reserved already may.
     #[must_use]
     pub fn may_wait_uncounted(&mut self) -> bool {
-        if self.is_uncounted || self.sent + self.whole > 0 {
-            return true;
-        }
         let Bounds { uncounted, is_blocked, .. } = &*self.bounds.0;
-        if is_blocked.load(Ordering::Relaxed) {
-            return false;
-        }
-        self.is_uncounted = uncounted.fetch_add(1, Ordering::Relaxed) < UNCOUNTED_REPLIES;
-        if !self.is_uncounted {
-            uncounted.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.is_uncounted
+        let is_reserved = self.uncounted + self.sent + self.whole > 0;
+        is_reserved || !is_blocked.load(Ordering::Relaxed) && uncounted.replace(&mut self.uncounted, 1)
     }
 
     /// `data`, with this reservation: it is released when the last part of the data is dropped, which the connection does once it is written.
     #[must_use]
-    pub fn with(self, data: Bytes) -> Bytes {
-        Bytes::from_owner(Reserved { data, _held: self })
+    pub fn attached_to(self, data: Bytes) -> Bytes {
+        Bytes::from_owner(Counted { data, _held: self })
     }
 
     /// Releases the reservation.
     pub fn clear(&mut self) {
-        self.leave_uncounted();
-        let Bounds { sent, last, whole, own, .. } = &*self.bounds.0;
-        for (budget, held) in
-            [(sent, &mut self.sent), (last, &mut self.last), (whole, &mut self.whole), (own, &mut self.own)]
-        {
-            // Most hold nothing.
-            let _less = *held == 0 || budget.replace(held, 0);
-        }
-    }
-
-    fn leave_uncounted(&mut self) {
-        if std::mem::take(&mut self.is_uncounted) {
-            self.bounds.0.uncounted.fetch_sub(1, Ordering::Relaxed);
+        let Bounds { sent, last, whole, own, uncounted, .. } = &*self.bounds.0;
+        for (budget, held) in [
+            (sent, &mut self.sent),
+            (last, &mut self.last),
+            (whole, &mut self.whole),
+            (own, &mut self.own),
+            (uncounted, &mut self.uncounted),
+        ] {
+            let _less = budget.replace(held, 0);
         }
     }
 }
@@ -196,12 +181,12 @@ impl Drop for SentBytes {
 }
 
 /// Data with its reservation.
-struct Reserved {
+struct Counted {
     data: Bytes,
     _held: SentBytes,
 }
 
-impl AsRef<[u8]> for Reserved {
+impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
@@ -232,9 +217,9 @@ mod tests {
     #[test]
     fn data_is_counted_until_its_last_part_is_dropped() {
         let budget = ByteBudget::new(1_000);
-        let mut held = Sending::new(budget.clone(), ByteBudget::new(0)).reservation();
+        let mut held = Sending::new(budget.clone(), ByteBudget::new(0), ByteBudget::new(0)).reservation();
         assert!(held.set(900));
-        let mut data = held.with(Bytes::from(vec![7; 900]));
+        let mut data = held.attached_to(Bytes::from(vec![7; 900]));
         let first = data.split_to(100);
         drop(data);
         assert_eq!((first.as_ref(), budget.held()), (&[7; 100][..], 900));

@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn held(bytes: usize, last: usize) -> SentBytes {
-        Sending::new(ByteBudget::new(bytes), ByteBudget::new(last)).reservation()
+        Sending::new(ByteBudget::new(bytes), ByteBudget::new(0), ByteBudget::new(last)).reservation()
     }
 
     #[tokio::test]

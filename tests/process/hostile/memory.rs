@@ -149,15 +149,7 @@ async fn small_replies_that_are_not_read_are_held_up_to_a_number_of_bytes() {
         let mut connection = RawConnection::without_windows(&process).await;
         // A few at once: calls in flight are bounded as well.
         for _ in 0..12 {
-            let mut called = Vec::new();
-            for _ in 0..10 {
-                let (response, mut body) = connection.begin(GET_ORDER, false, get.clone()).await;
-                body.send_data(Bytes::new(), true).expect("sent");
-                called.push(response);
-            }
-            for response in called {
-                unread.push(tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer"));
-            }
+            unread.extend(connection.unread(GET_ORDER, &get, 10).await);
         }
     }
     // Clients that read are served meanwhile.

@@ -1,14 +1,17 @@
 //! Raw HTTP/2, and the memory of a process.
 
 use bytes::Bytes;
-use h2::client::{ResponseFuture, SendRequest};
-use http::Request;
+use h2::{
+    RecvStream,
+    client::{ResponseFuture, SendRequest},
+};
+use http::{Request, Response};
 use tokio::{
     io::AsyncWriteExt as _,
     net::{TcpSocket, TcpStream},
 };
 
-use crate::support::Process;
+use crate::support::{PATIENCE, Process};
 
 pub const CREATE: &str = "/catga.orders.v1.OrderCommandService/CreateOrder";
 pub const EXECUTE: &str = "/catga.orders.v1.OrderCommandService/ExecuteCommands";
@@ -34,6 +37,21 @@ impl RawConnection {
         let (client, connection) = handshake.await.expect("HTTP/2");
         tokio::spawn(connection);
         Self(client)
+    }
+
+    /// Makes `count` calls at the same time; returns their responses, of whose bodies nothing is read.
+    pub async fn unread(&mut self, path: &str, message: &Bytes, count: usize) -> Vec<Response<RecvStream>> {
+        let mut called = Vec::new();
+        for _ in 0..count {
+            let (response, mut body) = self.begin(path, false, message.clone()).await;
+            body.send_data(Bytes::new(), true).expect("sent");
+            called.push(response);
+        }
+        let mut unread = Vec::new();
+        for response in called {
+            unread.push(tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer"));
+        }
+        unread
     }
 
     /// Starts a call and sends `bytes` of its body, as far as the server accepts them; the caller ends it.

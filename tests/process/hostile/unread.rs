@@ -88,15 +88,7 @@ async fn replies_that_are_not_read_do_not_end_the_streams_of_others() {
     let mut unread = Vec::new();
     for _ in 0..10 {
         let mut connection = RawConnection::without_windows(&process).await;
-        let mut called = Vec::new();
-        for _ in 0..60 {
-            let (response, mut body) = connection.begin(GET_ORDER, false, get.clone()).await;
-            body.send_data(Bytes::new(), true).expect("sent");
-            called.push(response);
-        }
-        for response in called {
-            unread.push(tokio::time::timeout(PATIENCE, response).await.expect("in time").expect("an answer"));
-        }
+        unread.extend(connection.unread(GET_ORDER, &get, 60).await);
     }
     for customer in 0..50 {
         process.commands().await.create_order(new_order(&format!("c-{customer}"))).await.expect("placed");
